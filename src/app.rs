@@ -1,0 +1,120 @@
+//! What every request needs, put together once at the start from the settings and the SDK's own.
+//!
+//! Not here: reading either of them (`config.rs`, `main.rs`), and anything that happens in a request (`handler.rs`).
+
+use std::time::SystemTime;
+
+use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
+use aws_sdk_s3::{
+    Client,
+    config::{
+        Builder, IdentityCache, Region, RequestChecksumCalculation,
+        endpoint::{DefaultResolver, Params, ResolveEndpoint as _},
+    },
+};
+use aws_types::{SdkConfig, service_config::ServiceConfigKey};
+use uuid::Uuid;
+
+use crate::{
+    config::{Config, ConfigError},
+    key_store::KeyStore,
+};
+
+/// Everything that [`handle`](crate::handler::handle) works with.
+pub struct App {
+    pub(crate) config: Config,
+    /// The API keys; read them once before the first request ([`KeyStore::load`]).
+    pub key_store: KeyStore,
+    pub(crate) credentials_provider: SharedCredentialsProvider,
+    pub(crate) region: Region,
+    pub(crate) bucket_url: String,
+    pub(crate) s3: Client,
+    pub(crate) sources: Sources,
+}
+
+/// Where a request takes what is different each time; a test fixes both.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources {
+    /// The clock.
+    pub now: fn() -> SystemTime,
+    /// The random id of an object.
+    pub new_id: fn() -> Uuid,
+}
+
+impl App {
+    /// Makes the clients and resolves the URL of the bucket. Reads and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] where the SDK has no region or no credentials provider, or no endpoint for the bucket.
+    pub async fn new(config: Config, sdk_config: &SdkConfig, sources: Sources) -> Result<Self, StartError> {
+        let region = sdk_config.region().cloned().ok_or_else(ConfigError::missing_region)?;
+        let credentials_provider =
+            sdk_config.credentials_provider().ok_or_else(|| CredentialsError::not_loaded("no provider"))?;
+        let s3 = Builder::from(sdk_config)
+            .force_path_style(config.force_path_style)
+            // The default signs the CRC32 of an empty body into a presigned URL, and S3 then refuses every file:
+            // https://github.com/awslabs/aws-sdk-rust/issues/1240
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            // Credentials rotate: each URL is signed with those of its moment, as each policy is.
+            .identity_cache(IdentityCache::no_cache())
+            .build();
+        Ok(Self {
+            key_store: KeyStore::new(sdk_config, config.api_keys_secret_id.clone(), config.api_keys_ttl),
+            credentials_provider,
+            bucket_url: resolve_bucket_url(&config, sdk_config, &region).await?,
+            region,
+            s3: Client::from_conf(s3),
+            config,
+            sources,
+        })
+    }
+}
+
+/// The URL that a form is sent to, by the same endpoint rules that the S3 client presigns a PUT with.
+async fn resolve_bucket_url(config: &Config, sdk_config: &SdkConfig, region: &Region) -> Result<String, StartError> {
+    let params = Params::builder()
+        .bucket(config.bucket.as_str())
+        .region(region.as_ref())
+        .set_use_fips(sdk_config.use_fips())
+        .set_use_dual_stack(sdk_config.use_dual_stack())
+        .set_endpoint(custom_endpoint(sdk_config))
+        .force_path_style(config.force_path_style)
+        .build()
+        .map_err(StartError::endpoint)?;
+    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await.map_err(StartError::endpoint)?;
+    Ok(format!("{}/", endpoint.url().trim_end_matches('/')))
+}
+
+/// `AWS_ENDPOINT_URL_S3`, or else `AWS_ENDPOINT_URL`, or neither: the order in which the S3 client takes them.
+fn custom_endpoint(sdk_config: &SdkConfig) -> Option<String> {
+    let for_s3 = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .ok()
+        .and_then(|name| sdk_config.service_config()?.load_config(name));
+    for_s3.or_else(|| sdk_config.endpoint_url().map(str::to_owned))
+}
+
+/// Why the function cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting is missing or bad.
+    #[error("bad setting")]
+    Config(#[from] ConfigError),
+    /// The SDK was made without a way to get credentials.
+    #[error("no AWS credentials to sign with")]
+    Credentials(#[from] CredentialsError),
+    /// The SDK's endpoint rules know no URL for this region, bucket and endpoint.
+    #[error("no URL for the bucket; check AWS_REGION, UPLOAD_BUCKET, AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL")]
+    Endpoint(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StartError {
+    fn endpoint(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Endpoint(error.into())
+    }
+}

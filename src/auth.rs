@@ -1,0 +1,327 @@
+//! API keys: the one that a request presents, the set that the secret holds, and the comparison in constant time.
+//!
+//! Only SHA-256 digests are kept. Not here: fetching the secret (`key_store.rs`) and statuses (`error.rs`).
+
+use std::{fmt, sync::Arc};
+
+use lambda_http::http::{HeaderMap, HeaderName, header::AUTHORIZATION};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroize as _;
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const DIGEST_MARK: &str = "sha256:";
+const DIGEST_BYTES: usize = 32;
+
+/// The SHA-256 digest of an API key.
+///
+/// Whoever has the digest cannot present the key, and all digests are of one length, so that comparing two of them
+/// takes the same time whatever they hold.
+pub struct ApiKeyDigest([u8; DIGEST_BYTES]);
+
+impl ApiKeyDigest {
+    /// Digests the API key that a request presents, or nothing where it presents none.
+    ///
+    /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) wins over `x-api-key: KEY`. A header that is
+    /// sent twice, or an `Authorization` of another scheme, presents nothing.
+    #[must_use]
+    pub fn presented_in(headers: &HeaderMap) -> Option<Self> {
+        let api_key = if headers.contains_key(AUTHORIZATION) {
+            let (scheme, api_key) = single_value(headers, &AUTHORIZATION)?.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(api_key)?
+        } else {
+            single_value(headers, &X_API_KEY)?
+        };
+        let api_key = api_key.trim_ascii();
+        (!api_key.is_empty()).then(|| Self::of(api_key))
+    }
+
+    fn of(api_key: &str) -> Self {
+        Self(Sha256::digest(api_key).into())
+    }
+
+    fn from_hex(hex: &str) -> Option<Self> {
+        let mut digest = [0; DIGEST_BYTES];
+        let digits = hex.as_bytes().chunks_exact(2);
+        if hex.len() != 2 * DIGEST_BYTES {
+            return None;
+        }
+        for (byte, pair) in digest.iter_mut().zip(digits) {
+            let pair =
+                std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(Self(digest))
+    }
+}
+
+impl Drop for ApiKeyDigest {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for ApiKeyDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ApiKeyDigest(..)")
+    }
+}
+
+fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// The name of a caller in the secret: what the log says of who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerName(Arc<str>);
+
+impl CallerName {
+    /// The name as it stands in the secret.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The API keys that the secret holds, as digests, each with the name of its caller.
+#[derive(Debug, Default)]
+pub struct KeySet {
+    callers: Vec<(CallerName, ApiKeyDigest)>,
+    refused: Vec<CallerName>,
+}
+
+impl KeySet {
+    /// The name of the caller whose API key is the only one in the secret, as plain text.
+    const PLAIN_TEXT_CALLER: &str = "default";
+
+    /// Reads the text of the secret: a JSON object of names to API keys, or one API key as plain text.
+    ///
+    /// An API key is one or more visible ASCII characters, or `sha256:` and the 64 hexadecimal digits of its digest.
+    /// A value that is neither lets no one in, and its name is in [`KeySet::refused`]: one bad entry locks out one
+    /// caller, not all of them. So does an empty object let no one in: it is how to close the door at once.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError`] where the text starts like JSON and is no JSON object. White space around the text is ignored.
+    pub fn parse(secret: &str) -> Result<Self, SecretError> {
+        let secret = secret.trim_ascii();
+        if !secret.starts_with(['{', '[', '"']) {
+            return Ok(Self::from_pairs([(Self::PLAIN_TEXT_CALLER, Some(secret))]));
+        }
+        let mut object: Map<String, Value> =
+            serde_json::from_str(secret).map_err(|error| SecretError { line: error.line(), column: error.column() })?;
+        let key_set = Self::from_pairs(object.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        object.values_mut().for_each(zeroize_text);
+        Ok(key_set)
+    }
+
+    fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
+        let mut key_set = Self::default();
+        for (name, value) in pairs {
+            let name = CallerName(name.into());
+            match value.and_then(parse_api_key) {
+                Some(digest) => key_set.callers.push((name, digest)),
+                None => key_set.refused.push(name),
+            }
+        }
+        key_set
+    }
+
+    /// The caller whose API key was presented, or nothing.
+    ///
+    /// The presented digest is compared with every digest of the set, each comparison in constant time.
+    #[must_use]
+    pub fn verify(&self, presented: &ApiKeyDigest) -> Option<&CallerName> {
+        let mut caller = None;
+        for (name, digest) in &self.callers {
+            if bool::from(digest.0.ct_eq(&presented.0)) {
+                caller = Some(name);
+            }
+        }
+        caller
+    }
+
+    /// How many callers have an API key.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.callers.len()
+    }
+
+    /// Whether no caller has an API key, so that every request is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.callers.is_empty()
+    }
+
+    /// The names whose values are no API key.
+    pub fn refused(&self) -> impl Iterator<Item = &str> {
+        self.refused.iter().map(CallerName::as_str)
+    }
+}
+
+fn parse_api_key(value: &str) -> Option<ApiKeyDigest> {
+    let value = value.trim_ascii();
+    if let Some(hex) = value.strip_prefix(DIGEST_MARK) {
+        return ApiKeyDigest::from_hex(hex);
+    }
+    // A header carries nothing else unchanged (RFC 9110 §5.5).
+    let is_api_key = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
+    is_api_key.then(|| ApiKeyDigest::of(value))
+}
+
+fn zeroize_text(value: &mut Value) {
+    if let Value::String(text) = value {
+        text.zeroize();
+    }
+}
+
+/// The secret's text starts like JSON and is no JSON object.
+///
+/// It says where, and nothing of what the text holds.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the secret is no JSON object of names to API keys (line {line}, column {column})")]
+pub struct SecretError {
+    line: usize,
+    column: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use lambda_http::http::HeaderValue;
+
+    use super::*;
+
+    /// `printf %s KEY | sha256sum`
+    const DIGEST_OF_KEY: &str = "5ca24005b740717ba4f3f6bc48a230700e68c2a4b11ecedb96f169f4efaf1f21";
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    #[track_caller]
+    fn caller(secret: &str, pairs: &[(&'static str, &str)]) -> Option<String> {
+        let presented = ApiKeyDigest::presented_in(&headers(pairs))?;
+        KeySet::parse(secret).unwrap().verify(&presented).map(|name| name.as_str().to_owned())
+    }
+
+    #[test]
+    fn takes_the_key_from_either_header() {
+        for pairs in [
+            [("authorization", "Bearer KEY")],
+            [("authorization", "bearer KEY")],
+            [("authorization", "BEARER   KEY ")],
+            [("x-api-key", "KEY")],
+            [("x-api-key", " KEY ")],
+        ] {
+            assert_eq!(caller("KEY", &pairs).as_deref(), Some("default"), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn presents_nothing_without_a_key() {
+        for pairs in [
+            &[][..],
+            &[("authorization", "")],
+            &[("authorization", "Bearer")],
+            &[("authorization", "Bearer ")],
+            &[("authorization", "KEY")],
+            &[("authorization", "Basic KEY")],
+            &[("x-api-key", "")],
+        ] {
+            assert!(ApiKeyDigest::presented_in(&headers(pairs)).is_none(), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn authorization_wins_over_x_api_key() {
+        assert_eq!(
+            caller("KEY", &[("authorization", "Bearer KEY"), ("x-api-key", "other")]).as_deref(),
+            Some("default")
+        );
+        assert_eq!(caller("KEY", &[("authorization", "Bearer other"), ("x-api-key", "KEY")]), None);
+        assert_eq!(caller("KEY", &[("authorization", "Basic KEY"), ("x-api-key", "KEY")]), None);
+    }
+
+    #[test]
+    fn refuses_a_header_that_is_sent_twice() {
+        let mut twice = headers(&[("x-api-key", "KEY")]);
+        twice.append("x-api-key", HeaderValue::from_static("KEY"));
+
+        assert!(ApiKeyDigest::presented_in(&twice).is_none());
+    }
+
+    #[test]
+    fn names_the_caller_of_each_key() {
+        let secret = r#"{"storefront": " KEY-S\n", "mobile": "KEY-M"}"#;
+
+        assert_eq!(caller(secret, &[("x-api-key", "KEY-S")]).as_deref(), Some("storefront"));
+        assert_eq!(caller(secret, &[("x-api-key", "KEY-M")]).as_deref(), Some("mobile"));
+        for wrong in ["KEY", "KEY-", "KEY-s", "KEY-SS", "storefront", secret.trim_end()] {
+            assert_eq!(caller(secret, &[("x-api-key", wrong)]), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn knows_a_key_by_its_digest_and_does_not_take_the_digest_for_a_key() {
+        for digest in [DIGEST_OF_KEY.to_owned(), DIGEST_OF_KEY.to_uppercase()] {
+            for secret in [format!("sha256:{digest}"), format!(r#"{{"default": "sha256:{digest}"}}"#)] {
+                assert_eq!(caller(&secret, &[("x-api-key", "KEY")]).as_deref(), Some("default"), "{secret}");
+                assert_eq!(caller(&secret, &[("x-api-key", &digest)]), None, "{secret}");
+                assert_eq!(caller(&secret, &[("x-api-key", &format!("sha256:{digest}"))]), None, "{secret}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_no_key_lets_no_one_in_and_is_reported() {
+        let short = DIGEST_OF_KEY.replacen('5', "", 1);
+        let no_hex = DIGEST_OF_KEY.replacen("5c", "+c", 1);
+        let secret = format!(
+            r#"{{"good": "KEY", "a": "", "b": " ", "c": "two words", "d": "é", "e": 1, "f": null, "g": ["KEY"],
+                "h": "sha256:", "i": "sha256:{short}", "j": "sha256:{no_hex}", "k": "sha256:{DIGEST_OF_KEY}0"}}"#
+        );
+
+        let key_set = KeySet::parse(&secret).unwrap();
+
+        assert_eq!(key_set.len(), 1);
+        assert_eq!(key_set.refused().collect::<String>(), "abcdefghijk");
+        assert_eq!(caller(&secret, &[("x-api-key", "KEY")]).as_deref(), Some("good"));
+    }
+
+    #[test]
+    fn an_empty_secret_lets_no_one_in() {
+        for secret in ["", " \n", "{}"] {
+            assert!(KeySet::parse(secret).unwrap().is_empty(), "{secret:?}");
+            assert_eq!(caller(secret, &[("x-api-key", "{}")]), None, "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_object_is_no_plain_key() {
+        for (secret, message) in [
+            (r#"{"default": "KEY""#, "the secret is no JSON object of names to API keys (line 1, column 17)"),
+            (r#""KEY""#, "the secret is no JSON object of names to API keys (line 1, column 5)"),
+            (r#"["KEY"]"#, "the secret is no JSON object of names to API keys (line 1, column 0)"),
+        ] {
+            assert_eq!(KeySet::parse(secret).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_digest() {
+        let key_set = KeySet::parse("KEY").unwrap();
+
+        assert_eq!(
+            format!("{key_set:?}"),
+            r#"KeySet { callers: [(CallerName("default"), ApiKeyDigest(..))], refused: [] }"#
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! The settings: their names, defaults and bounds, and the one place where they are read.
+//!
+//! Not here: `std::env` (the environment comes in as a lookup) and the settings that the AWS SDK reads itself.
+
+use std::{ffi::OsString, fmt, num::NonZeroU64, ops::RangeInclusive, time::Duration};
+
+use crate::{object_key::ObjectKeyPrefix, request::AllowedTypes};
+
+/// One environment variable that the function reads.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// What an unset variable stands for, in the form that it would be set in; `None` where it is required.
+    pub default: Option<&'static str>,
+    expected: &'static str,
+}
+
+const UPLOAD_BUCKET: Variable = Variable {
+    name: "UPLOAD_BUCKET",
+    default: None,
+    expected: "the name of a general purpose bucket: 3 to 63 lower-case letters, digits, dots and hyphens",
+};
+const API_KEYS_SECRET_ID: Variable = Variable {
+    name: "API_KEYS_SECRET_ID",
+    default: None,
+    expected: "the name or the ARN of a secret: 1 to 2048 letters, digits and any of /_+=.@!:-",
+};
+const UPLOAD_EXPIRES_IN: Variable = Variable {
+    name: "UPLOAD_EXPIRES_IN",
+    default: Some("3600"),
+    expected: "a whole number of seconds from 1 to 604800",
+};
+const UPLOAD_MAX_BYTES: Variable = Variable {
+    name: "UPLOAD_MAX_BYTES",
+    default: Some("5368709120"),
+    expected: "a whole number of bytes from 1 to 5368709120",
+};
+const UPLOAD_ALLOWED_TYPES: Variable = Variable {
+    name: "UPLOAD_ALLOWED_TYPES",
+    default: Some("*/*"),
+    expected: "media ranges without parameters, comma-separated, such as `image/*,application/pdf`",
+};
+const UPLOAD_PREFIX: Variable = Variable {
+    name: "UPLOAD_PREFIX",
+    default: Some("tmp/"),
+    expected: "non-empty segments, each with a slash behind it, at most 732 bytes, such as `tmp/`",
+};
+const API_KEYS_TTL: Variable =
+    Variable { name: "API_KEYS_TTL", default: Some("300"), expected: "a whole number of seconds from 1 to 86400" };
+const S3_FORCE_PATH_STYLE: Variable =
+    Variable { name: "S3_FORCE_PATH_STYLE", default: Some("false"), expected: "`true` or `false`" };
+
+/// The settings of one running function, each of them valid.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The bucket that is uploaded to (`UPLOAD_BUCKET`).
+    pub bucket: Bucket,
+    /// The secret that holds the API keys (`API_KEYS_SECRET_ID`).
+    pub api_keys_secret_id: SecretId,
+    /// How long a presigned upload is good for (`UPLOAD_EXPIRES_IN`).
+    pub expires_in: ExpiresIn,
+    /// The largest file that a presigned POST takes (`UPLOAD_MAX_BYTES`).
+    pub max_bytes: MaxBytes,
+    /// The types that may be uploaded (`UPLOAD_ALLOWED_TYPES`).
+    pub allowed_types: AllowedTypes,
+    /// The start of every object key (`UPLOAD_PREFIX`).
+    pub prefix: ObjectKeyPrefix,
+    /// How long the API keys are served before they are read again (`API_KEYS_TTL`).
+    pub api_keys_ttl: Duration,
+    /// Whether the bucket goes into the path of the URL, not into its host (`S3_FORCE_PATH_STYLE`).
+    pub force_path_style: bool,
+}
+
+impl Config {
+    /// Every variable that [`Config::from_lookup`] reads.
+    pub const VARIABLES: [Variable; 8] = [
+        UPLOAD_BUCKET,
+        API_KEYS_SECRET_ID,
+        UPLOAD_EXPIRES_IN,
+        UPLOAD_MAX_BYTES,
+        UPLOAD_ALLOWED_TYPES,
+        UPLOAD_PREFIX,
+        API_KEYS_TTL,
+        S3_FORCE_PATH_STYLE,
+    ];
+
+    /// Reads the settings from an environment.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first variable that is required and missing, or holds what it must not. An empty
+    /// variable is a bad one: nothing is guessed.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            bucket: UPLOAD_BUCKET.read(&lookup, Bucket::parse)?,
+            api_keys_secret_id: API_KEYS_SECRET_ID.read(&lookup, SecretId::parse)?,
+            expires_in: UPLOAD_EXPIRES_IN.read(&lookup, ExpiresIn::parse)?,
+            max_bytes: UPLOAD_MAX_BYTES.read(&lookup, MaxBytes::parse)?,
+            allowed_types: UPLOAD_ALLOWED_TYPES.read(&lookup, AllowedTypes::parse)?,
+            prefix: UPLOAD_PREFIX.read(&lookup, ObjectKeyPrefix::parse)?,
+            api_keys_ttl: API_KEYS_TTL.read(&lookup, |text| whole_number(text, 1..=86_400).map(Duration::from_secs))?,
+            force_path_style: S3_FORCE_PATH_STYLE.read(&lookup, |text| text.parse().ok())?,
+        })
+    }
+}
+
+impl Variable {
+    fn read<T>(
+        &self,
+        lookup: impl Fn(&str) -> Option<OsString>,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        let held = lookup(self.name).or_else(|| self.default.map(OsString::from));
+        // What is no UTF-8 is no setting either.
+        let value = held.as_ref().and_then(|held| held.to_str()).and_then(parse);
+        value.ok_or(ConfigError { variable: self.name, held, expected: self.expected })
+    }
+}
+
+/// A setting that is missing or that holds what it must not.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable} {}; expected {expected}", Held(held.as_ref()))]
+pub struct ConfigError {
+    variable: &'static str,
+    held: Option<OsString>,
+    expected: &'static str,
+}
+
+impl ConfigError {
+    /// The error of an SDK that found no region.
+    #[must_use]
+    pub fn missing_region() -> Self {
+        Self { variable: "AWS_REGION", held: None, expected: "the region of the bucket, such as `eu-central-1`" }
+    }
+}
+
+struct Held<'a>(Option<&'a OsString>);
+
+impl fmt::Display for Held<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(held) => write!(formatter, "holds {:?}", held.to_string_lossy()),
+            None => formatter.write_str("is not set"),
+        }
+    }
+}
+
+/// The name of a general purpose bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket(String);
+
+impl Bucket {
+    /// What S3 keeps for names that are no general purpose bucket and that are not signed for like one.
+    const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
+    /// Reads a name by the rules of
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let is_bucket = (3..=63).contains(&text.len())
+            && text.bytes().all(|byte| is_alphanumeric(byte) || b".-".contains(&byte))
+            && text.bytes().next().is_some_and(is_alphanumeric)
+            && text.bytes().next_back().is_some_and(is_alphanumeric)
+            && !text.contains("..")
+            && text.parse::<std::net::Ipv4Addr>().is_err()
+            && !Self::RESERVED_SUFFIXES.iter().any(|suffix| text.ends_with(suffix));
+        is_bucket.then(|| Self(text.to_owned()))
+    }
+
+    /// The bucket's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name or the ARN of a secret in Secrets Manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretId(String);
+
+impl SecretId {
+    fn parse(text: &str) -> Option<Self> {
+        let is_secret_id = (1..=2048).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+=.@!:-".contains(&byte));
+        is_secret_id.then(|| Self(text.to_owned()))
+    }
+
+    /// The name or the ARN.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How long a presigned upload is good for: 1 second to 7 days, which is the most that Signature Version 4 allows.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpiresIn(u32);
+
+impl ExpiresIn {
+    /// Reads a whole number of seconds from 1 to 604800.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        whole_number(text, 1..=604_800).and_then(|seconds| u32::try_from(seconds).ok()).map(Self)
+    }
+
+    /// The lifetime in seconds.
+    #[must_use]
+    pub fn as_secs(self) -> u32 {
+        self.0
+    }
+}
+
+/// The largest file that is taken, in bytes: 1 byte to 5 GiB, which is the most that one upload may hold.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxBytes(NonZeroU64);
+
+impl MaxBytes {
+    /// Reads a whole number of bytes from 1 to 5368709120.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        whole_number(text, 1..=5 * 1024 * 1024 * 1024).and_then(NonZeroU64::new).map(Self)
+    }
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn as_u64(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Reads decimal digits and nothing else: `str::parse` would take a sign as well.
+fn whole_number(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits.then(|| text.parse().ok())?.filter(|number| range.contains(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[track_caller]
+    fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let required = [("UPLOAD_BUCKET", "uploads"), ("API_KEYS_SECRET_ID", "api-keys")];
+        Config::from_lookup(|name| {
+            let pair = pairs.iter().chain(&required).find(|pair| pair.0 == name);
+            pair.map(|pair| OsString::from(pair.1))
+        })
+        .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn has_the_documented_defaults() {
+        let config = config(&[]).unwrap();
+
+        assert_eq!(config.bucket.as_str(), "uploads");
+        assert_eq!(config.api_keys_secret_id.as_str(), "api-keys");
+        assert_eq!(config.expires_in.as_secs(), 3600);
+        assert_eq!(config.max_bytes.as_u64(), 5_368_709_120);
+        assert!(config.allowed_types.is_any());
+        assert_eq!(Some(config.prefix), ObjectKeyPrefix::parse("tmp/"));
+        assert_eq!(config.api_keys_ttl, Duration::from_mins(5));
+        assert!(!config.force_path_style);
+    }
+
+    #[test]
+    fn reads_the_listed_variables_and_no_others() {
+        let read = std::cell::RefCell::new(Vec::new());
+        let _ = Config::from_lookup(|name| {
+            read.borrow_mut().push(name.to_owned());
+            (name == "UPLOAD_BUCKET" || name == "API_KEYS_SECRET_ID").then(|| OsString::from("name"))
+        });
+
+        assert_eq!(read.into_inner(), Config::VARIABLES.map(|variable| variable.name));
+    }
+
+    #[test]
+    fn takes_the_bounds() {
+        for (name, value) in [
+            ("UPLOAD_EXPIRES_IN", "1"),
+            ("UPLOAD_EXPIRES_IN", "604800"),
+            ("UPLOAD_MAX_BYTES", "1"),
+            ("UPLOAD_MAX_BYTES", "5368709120"),
+            ("API_KEYS_TTL", "1"),
+            ("API_KEYS_TTL", "86400"),
+            ("S3_FORCE_PATH_STYLE", "true"),
+            ("UPLOAD_BUCKET", "a.b-1"),
+            ("API_KEYS_SECRET_ID", "arn:aws:secretsmanager:eu-central-1:111122223333:secret:api-keys-AbCdEf"),
+        ] {
+            assert!(config(&[(name, value)]).is_ok(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_bad_setting_is_named_with_what_it_holds_and_what_was_expected() {
+        let seconds = "a whole number of seconds from 1 to 604800";
+        let bytes = "a whole number of bytes from 1 to 5368709120";
+        for (name, value, expected) in [
+            ("UPLOAD_EXPIRES_IN", "0", seconds),
+            ("UPLOAD_EXPIRES_IN", "604801", seconds),
+            ("UPLOAD_EXPIRES_IN", "1h", seconds),
+            ("UPLOAD_EXPIRES_IN", "+60", seconds),
+            ("UPLOAD_EXPIRES_IN", "", seconds),
+            ("UPLOAD_MAX_BYTES", "0", bytes),
+            ("UPLOAD_MAX_BYTES", "5368709121", bytes),
+            ("UPLOAD_MAX_BYTES", "99999999999999999999", bytes),
+            ("API_KEYS_TTL", "0", "a whole number of seconds from 1 to 86400"),
+            ("API_KEYS_TTL", "86401", "a whole number of seconds from 1 to 86400"),
+            ("S3_FORCE_PATH_STYLE", "1", "`true` or `false`"),
+            (
+                "UPLOAD_ALLOWED_TYPES",
+                "image",
+                "media ranges without parameters, comma-separated, such as `image/*,application/pdf`",
+            ),
+            (
+                "UPLOAD_PREFIX",
+                "tmp",
+                "non-empty segments, each with a slash behind it, at most 732 bytes, such as `tmp/`",
+            ),
+            (
+                "API_KEYS_SECRET_ID",
+                "api keys",
+                "the name or the ARN of a secret: 1 to 2048 letters, digits and any of /_+=.@!:-",
+            ),
+        ] {
+            assert_eq!(config(&[(name, value)]).unwrap_err(), format!("{name} holds {value:?}; expected {expected}"));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_general_purpose_bucket() {
+        for value in [
+            "",
+            "ab",
+            &"a".repeat(64),
+            "Uploads",
+            "up_loads",
+            "-uploads",
+            "uploads-",
+            "a..b",
+            ".ab",
+            "192.168.5.4",
+            "arn:aws:s3:::uploads",
+            "uploads--use1-az4--x-s3",
+            "uploads-s3alias",
+        ] {
+            assert_eq!(
+                config(&[("UPLOAD_BUCKET", value)]).unwrap_err(),
+                format!(
+                    "UPLOAD_BUCKET holds {value:?}; expected the name of a general purpose bucket: \
+                     3 to 63 lower-case letters, digits, dots and hyphens"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_or_undecodable_setting_is_named() {
+        let missing = Config::from_lookup(|_| None).unwrap_err();
+        let undecodable = Config::from_lookup(|_| Some(OsString::from_vec(vec![b'a', 0xff]))).unwrap_err();
+
+        assert_eq!(
+            missing.to_string(),
+            "UPLOAD_BUCKET is not set; expected the name of a general purpose bucket: \
+             3 to 63 lower-case letters, digits, dots and hyphens"
+        );
+        assert!(undecodable.to_string().starts_with("UPLOAD_BUCKET holds \"a\u{fffd}\"; expected "));
+    }
+}

@@ -1,0 +1,108 @@
+//! Everything that can go wrong with a request: one enum, its statuses and its stable codes.
+//!
+//! Not here: the bytes of the answer (`response.rs`) and the log (`handler.rs`).
+
+use std::fmt;
+
+use aws_credential_types::provider::error::CredentialsError;
+use lambda_http::http::StatusCode;
+
+use crate::{
+    key_store::KeyStoreError, presigned_post::PresignedPostError, presigned_put::PresignedPutError, request::BodyError,
+};
+
+/// Why a request is refused or fails.
+///
+/// The message of a 4xx is for the caller, as `detail`. The message of a 5xx and its sources are for the log: the caller
+/// reads [`Error::UPLOAD_FAILED`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The body, or members of it, break a rule.
+    #[error(transparent)]
+    BadRequest(#[from] BodyError),
+    /// No header holds an API key.
+    #[error("an API key is required, as `Authorization: Bearer KEY` or as `x-api-key: KEY`")]
+    MissingApiKey,
+    /// The API key is none of those that the secret holds.
+    #[error("the API key is not known")]
+    UnknownApiKey,
+    /// No route has this path.
+    #[error("no such path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`")]
+    NotFound,
+    /// The route does not have this method.
+    #[error("this path expects the method {allow}")]
+    MethodNotAllowed {
+        /// The one method that the route has.
+        allow: &'static str,
+    },
+    /// The body is longer than the bound.
+    #[error("the request body is {length} bytes long; expected at most {maximum}")]
+    PayloadTooLarge {
+        /// The body's length in bytes.
+        length: usize,
+        /// The most that is read, in bytes.
+        maximum: usize,
+    },
+    /// The presented API key cannot be judged, since the secret has never been read.
+    #[error("the API keys are not known yet")]
+    ApiKeysUnavailable(#[source] KeyStoreError),
+    /// The function has no credentials to sign with.
+    #[error("no AWS credentials to sign with")]
+    CredentialsUnavailable(#[source] CredentialsError),
+    /// The presigned POST could not be made.
+    #[error("the presigned POST was not made")]
+    PresignedPost(#[source] PresignedPostError),
+    /// The presigned PUT could not be made.
+    #[error("the presigned PUT was not made")]
+    PresignedPut(#[source] PresignedPutError),
+}
+
+impl Error {
+    /// What a caller reads of any failure that is ours.
+    pub const UPLOAD_FAILED: &str = "could not generate upload URL";
+
+    /// The HTTP status that answers this error.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status_and_code().0
+    }
+
+    /// The stable name of this error, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.status_and_code().1
+    }
+
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::MissingApiKey | Self::UnknownApiKey => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::ApiKeysUnavailable(_)
+            | Self::CredentialsUnavailable(_)
+            | Self::PresignedPost(_)
+            | Self::PresignedPut(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+        }
+    }
+}
+
+/// Displays an error and all its sources, from the outside in: `what: why: why`.
+///
+/// For the log, instead of the SDK's `DisplayErrorContext`: that one appends a `Debug` form, which may hold the body of
+/// a response, and a response of Secrets Manager holds the keys.
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(formatter, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! The API keys of Secrets Manager: fetched, kept for a while, read again, and served through an outage.
+//!
+//! Not here: what a secret may hold and how keys are compared (`auth.rs`), and statuses (`error.rs`).
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use aws_sdk_secretsmanager::{
+    Client,
+    config::{Builder, timeout::TimeoutConfig},
+    error::SdkError,
+    operation::get_secret_value::GetSecretValueError,
+};
+use aws_types::SdkConfig;
+use tokio::{
+    sync::Mutex,
+    time::{error::Elapsed, timeout},
+};
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::{
+    auth::{ApiKeyDigest, CallerName, KeySet, SecretError},
+    config::SecretId,
+    error::Chain,
+};
+
+/// How long one read of the secret may take, all its attempts together.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long one attempt may take: a connection that hangs leaves time for another one.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1400);
+
+/// The least time between two reads while there is a key set to serve, so that wrong keys and outages cost nothing.
+const READ_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The API keys of one secret.
+#[derive(Debug)]
+pub struct KeyStore {
+    client: Client,
+    secret_id: SecretId,
+    ttl: Duration,
+    reads: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    served: Option<Served>,
+    read_at: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Served {
+    key_set: KeySet,
+    fetched_at: SystemTime,
+}
+
+impl KeyStore {
+    /// A store that has not read its secret yet, and that reads it again when it is older than `ttl`.
+    #[must_use]
+    pub fn new(sdk_config: &SdkConfig, secret_id: SecretId, ttl: Duration) -> Self {
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
+        let client = Client::from_conf(Builder::from(sdk_config).timeout_config(timeouts).build());
+        Self { client, secret_id, ttl, reads: AtomicU64::default(), state: Mutex::default() }
+    }
+
+    /// Reads the secret for the first time, before the first request.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyStoreError`] within 3 s, and nothing is lost: the first request tries again.
+    pub async fn load(&self, now: SystemTime) -> Result<(), KeyStoreError> {
+        self.read(&mut *self.state.lock().await, now).await
+    }
+
+    /// The caller whose API key was presented, or nothing where the secret does not hold it.
+    ///
+    /// Reads the secret where it has not been read, is older than its time to live, or does not hold the key; the last
+    /// two at most once in 10 s. While reading fails, the last key set is served, whatever its age. Requests that come
+    /// in during a read wait for it and share its outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyStoreError`] where the secret has never been read, so that nobody can be judged.
+    pub async fn verify(&self, presented: &ApiKeyDigest, now: SystemTime) -> Result<Option<CallerName>, KeyStoreError> {
+        let reads_before = self.reads.load(Ordering::Relaxed);
+        let mut state = self.state.lock().await;
+        let was_just_read = self.reads.load(Ordering::Relaxed) != reads_before;
+
+        if let Some(caller) = state.fresh_key_set(self.ttl, now).and_then(|key_set| key_set.verify(presented)) {
+            return Ok(Some(caller.clone()));
+        }
+        if !was_just_read && state.may_be_read(now) {
+            let outcome = self.read(&mut state, now).await;
+            state.served_or(outcome, now)?;
+        }
+        let served = state.served.as_ref().ok_or(KeyStoreError::JustFailed)?;
+        Ok(served.key_set.verify(presented).cloned())
+    }
+
+    async fn read(&self, state: &mut State, now: SystemTime) -> Result<(), KeyStoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        state.read_at = Some(now);
+        let key_set = timeout(READ_TIMEOUT, self.fetch()).await??;
+        for name in key_set.refused() {
+            warn!(name, "the secret has a value that is no API key; it lets no one in");
+        }
+        if key_set.is_empty() {
+            warn!("the secret holds no API key; every request will be refused");
+        }
+        info!(callers = key_set.len(), "API keys read");
+        state.served = Some(Served { key_set, fetched_at: now });
+        Ok(())
+    }
+
+    async fn fetch(&self) -> Result<KeySet, KeyStoreError> {
+        let output =
+            self.client.get_secret_value().secret_id(self.secret_id.as_str()).send().await.map_err(Box::new)?;
+        let secret = Zeroizing::new(output.secret_string.ok_or(KeyStoreError::Binary)?);
+        Ok(KeySet::parse(&secret)?)
+    }
+}
+
+impl State {
+    fn fresh_key_set(&self, ttl: Duration, now: SystemTime) -> Option<&KeySet> {
+        let served = self.served.as_ref()?;
+        (distance(served.fetched_at, now) < ttl).then_some(&served.key_set)
+    }
+
+    /// Whether a read is due: always while there is nothing to serve, else when the last one is long enough ago.
+    fn may_be_read(&self, now: SystemTime) -> bool {
+        self.served.is_none() || self.read_at.is_none_or(|read_at| distance(read_at, now) >= READ_INTERVAL)
+    }
+
+    /// Lets a failed read pass where there is a key set to serve; it is logged here, since it ends here.
+    fn served_or(&self, outcome: Result<(), KeyStoreError>, now: SystemTime) -> Result<(), KeyStoreError> {
+        match (outcome, &self.served) {
+            (Err(error), Some(served)) => {
+                let age_seconds = distance(served.fetched_at, now).as_secs();
+                warn!(age_seconds, error = %Chain(&error), "API keys not read again; serving the last ones");
+                Ok(())
+            }
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+/// The time between two instants, whichever comes first: a clock that is set back must not stop the reading, and a
+/// request that waited behind a later one must not start it.
+fn distance(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other).unwrap_or_else(|error| error.duration())
+}
+
+/// Why the API keys are not known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyStoreError {
+    /// Secrets Manager did not answer in time.
+    #[error("Secrets Manager did not answer within 3 s")]
+    Timeout(#[from] Elapsed),
+    /// Secrets Manager could not be asked, or refused.
+    #[error("Secrets Manager did not give the secret")]
+    Fetch(#[from] Box<SdkError<GetSecretValueError>>),
+    /// The secret holds bytes.
+    #[error("the secret is binary; expected text")]
+    Binary,
+    /// The secret holds text that is neither one API key nor an object of them.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Another request's read failed while this one waited for it.
+    #[error("the read that this request waited for failed")]
+    JustFailed,
+}

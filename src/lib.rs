@@ -1,0 +1,33 @@
+//! An AWS Lambda function that grants one presigned S3 upload to the bearer of an API key.
+//!
+//! The way of a request, which [`handler::handle`] follows from top to bottom:
+//!
+//! | step | where |
+//! | --- | --- |
+//! | the event of API Gateway or a function URL becomes an `http::Request` | `lambda_http` |
+//! | the path and the method are a route | [`handler`] |
+//! | the API key is one of the secret's | [`auth`], fetched and kept by [`key_store`] |
+//! | the JSON body keeps every rule | [`request`] |
+//! | the object gets a name that nobody else chose | [`object_key`] |
+//! | the grant is signed | [`presigned_post`], [`presigned_put`] |
+//! | the answer, or the one error it failed with | [`response`], [`error`] |
+//!
+//! What they work with is put together once at the start: [`config`] reads the settings, [`app`] the rest, and [`logs`]
+//! says what is written where.
+//!
+//! `auth`, `config`, `error`, `object_key`, `presigned_post`, `request` and `response` are a functional core: values in,
+//! values out. The clock, the random id, the environment and the credentials are read around them (`clippy.toml` keeps
+//! it so).
+
+pub mod app;
+pub mod auth;
+pub mod config;
+pub mod error;
+pub mod handler;
+pub mod key_store;
+pub mod logs;
+pub mod object_key;
+pub mod presigned_post;
+pub mod presigned_put;
+pub mod request;
+pub mod response;

@@ -1,0 +1,51 @@
+//! Composition: the log, the settings, the SDK's own, the [`App`], and the loop over the Lambda Runtime API.
+#![expect(clippy::disallowed_methods, reason = "here the environment, the clock and the randomness come in")]
+
+use std::{convert::Infallible, env, io, process::ExitCode, time::SystemTime};
+
+use aws_config::BehaviorVersion;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use lambda_http::{Error, Request, service_fn};
+use presigned_upload::{
+    app::{App, Sources},
+    config::Config,
+    error::Chain,
+    handler::handle,
+    logs,
+};
+use tracing::{error, warn};
+use uuid::Uuid;
+
+const SOURCES: Sources = Sources { now: SystemTime::now, new_id: Uuid::new_v4 };
+
+fn main() -> ExitCode {
+    let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok();
+    tracing::subscriber::set_global_default(logs::subscriber(level.as_deref(), io::stdout)).ok();
+    // One thread: Lambda hands a function one event at a time, and with several threads lambda_runtime opens a new
+    // connection to the Runtime API for half of them.
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::from)
+        .and_then(|runtime| runtime.block_on(run()));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(error = %Chain(error.as_ref()), "the function ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Error> {
+    let config = Config::from_lookup(|name| env::var_os(name))?;
+    let http_client =
+        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let sdk_config = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client).load().await;
+    let app = App::new(config, &sdk_config, SOURCES).await?;
+    // Before `run` asks for the first event: until then Lambda gives the whole CPU, and no caller waits.
+    if let Err(error) = app.key_store.load((SOURCES.now)()).await {
+        warn!(error = %Chain(&error), "API keys not read at the start; the first request tries again");
+    }
+    lambda_http::run(service_fn(|request: Request| async { Ok::<_, Infallible>(handle(&app, request).await) })).await
+}

@@ -1,0 +1,120 @@
+//! The object key: prefix, random id, file name, and how long it may get.
+//!
+//! Not here: URLs (an object key is encoded by whoever sends it) and randomness (the id comes in as a value).
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::request::FileName;
+
+/// The most bytes of UTF-8 that S3 takes as an object key.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
+const MAX_OBJECT_KEY_BYTES: usize = 1024;
+
+/// What stands between the prefix and the file name: a hyphenated UUID and a slash.
+const ID_SEGMENT_BYTES: usize = uuid::fmt::Hyphenated::LENGTH + 1;
+
+/// The most bytes of a prefix: what leaves room for a file name of 255 ASCII characters.
+const MAX_PREFIX_BYTES: usize = MAX_OBJECT_KEY_BYTES - ID_SEGMENT_BYTES - FileName::MAX_CHARS;
+
+/// The start of every object key: one or more non-empty segments, each with a slash behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectKeyPrefix(String);
+
+impl ObjectKeyPrefix {
+    /// Reads a prefix such as `tmp/` or `uploads/incoming/`.
+    ///
+    /// `None` where a segment is empty, `.`, `..`, holds a control character, a backslash or `${` (which S3 expands in
+    /// form fields), where the last slash is missing, or where the whole is longer than 732 bytes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let segments = text.strip_suffix('/')?;
+        let is_allowed = text.len() <= MAX_PREFIX_BYTES
+            && segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+            && !text.contains(|character: char| character.is_control() || character == '\\')
+            && !text.contains("${");
+        is_allowed.then(|| Self(text.to_owned()))
+    }
+
+    /// The most bytes of a file name behind this prefix and an id.
+    #[must_use]
+    pub fn max_file_name_bytes(&self) -> usize {
+        MAX_OBJECT_KEY_BYTES.saturating_sub(ID_SEGMENT_BYTES).saturating_sub(self.0.len())
+    }
+}
+
+/// The name of one object in the bucket: `PREFIX/UUID/FILENAME`, or `PREFIX/UUID` without a file name.
+///
+/// Not longer than S3 allows: [`FileName::parse`] is given [`ObjectKeyPrefix::max_file_name_bytes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// Names the object of one grant.
+    #[must_use]
+    pub fn new(prefix: &ObjectKeyPrefix, id: Uuid, file_name: Option<&FileName>) -> Self {
+        let prefix = &prefix.0;
+        let id = id.hyphenated();
+        Self(match file_name {
+            Some(file_name) => format!("{prefix}{id}/{file_name}"),
+            None => format!("{prefix}{id}"),
+        })
+    }
+
+    /// The object key as S3 knows it, not encoded.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joins_prefix_id_and_file_name() {
+        let prefix = ObjectKeyPrefix::parse("a/b/").unwrap();
+        let file_name = FileName::parse("é.png", prefix.max_file_name_bytes()).unwrap();
+
+        assert_eq!(
+            ObjectKey::new(&prefix, Uuid::nil(), Some(&file_name)).as_str(),
+            "a/b/00000000-0000-0000-0000-000000000000/é.png"
+        );
+        assert_eq!(ObjectKey::new(&prefix, Uuid::nil(), None).as_str(), "a/b/00000000-0000-0000-0000-000000000000");
+    }
+
+    #[test]
+    fn longest_file_name_makes_the_longest_object_key() {
+        let prefix = ObjectKeyPrefix::parse("tmp/").unwrap();
+        let longest = format!("{}a", "\u{10ffff}".repeat(prefix.max_file_name_bytes() / 4));
+        let file_name = FileName::parse(&longest, prefix.max_file_name_bytes());
+
+        assert_eq!(prefix.max_file_name_bytes(), 983);
+        assert_eq!(longest.len(), 981);
+        assert_eq!(ObjectKey::new(&prefix, Uuid::nil(), Some(&file_name.unwrap())).as_str().len(), 1022);
+    }
+
+    #[test]
+    fn every_prefix_leaves_room_for_an_ascii_name_of_255_characters() {
+        let longest = format!("{}/", "a".repeat(MAX_PREFIX_BYTES - 1));
+
+        assert_eq!(ObjectKeyPrefix::parse(&longest).unwrap().max_file_name_bytes(), 255);
+        assert_eq!(ObjectKeyPrefix::parse(&format!("a{longest}")), None);
+    }
+
+    #[test]
+    fn refuses_prefixes_that_are_no_folder() {
+        for text in ["", "/", "tmp", "/tmp/", "a//b/", "./", "../", "a/../b/", "a\\b/", "a\u{7f}/", "${filename}/"] {
+            assert_eq!(ObjectKeyPrefix::parse(text), None, "{text:?}");
+        }
+    }
+}

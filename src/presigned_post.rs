@@ -1,0 +1,350 @@
+//! The presigned POST: policy, conditions, signature and form fields of one upload by an HTML form.
+//!
+//! Signature Version 4 as in <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>. A function of
+//! its arguments: not here are the clock, the environment and the URL that the form is sent to (`app.rs`).
+
+use std::{fmt, io, time::SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sdk_s3::config::Region;
+use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use aws_smithy_types::{
+    DateTime,
+    date_time::{DateTimeFormatError, Format},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Serialize, Serializer};
+
+use crate::{
+    config::{Bucket, ExpiresIn, MaxBytes},
+    object_key::ObjectKey,
+    request::ContentType,
+};
+
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+const SERVICE: &str = "s3";
+
+/// What one form may upload: this object, of this type, of 1 to `max_bytes` bytes, until the lifetime is over.
+#[derive(Clone, Copy, Debug)]
+pub struct PostGrant<'a> {
+    /// The bucket that the form is sent to.
+    pub bucket: &'a Bucket,
+    /// The one object that may be written.
+    pub object_key: &'a ObjectKey,
+    /// The `Content-Type` that the form has to hold.
+    pub content_type: &'a ContentType,
+    /// The largest file that is taken.
+    pub max_bytes: MaxBytes,
+    /// How long the form is good for, from `now` on.
+    pub expires_in: ExpiresIn,
+}
+
+impl PostGrant<'_> {
+    /// Signs a policy that pins every field of the form to its value.
+    ///
+    /// `now` counts in whole seconds. The grant ends with its lifetime, or with the credentials that signed it.
+    ///
+    /// # Errors
+    ///
+    /// [`PresignedPostError`] where `now` or the end of the lifetime lies outside of the years 1 to 9999.
+    pub fn sign(
+        &self,
+        credentials: &Credentials,
+        region: &Region,
+        now: SystemTime,
+    ) -> Result<PresignedPost, PresignedPostError> {
+        let now_secs = DateTime::from(now).secs();
+        let signed_at = format_time(now_secs)?;
+        let expiration = format_time(now_secs.saturating_add(self.expires_in.as_secs().into()))?;
+        let amz_date = signed_at.replace(['-', ':'], "");
+        let (date, _) = amz_date.split_once('T').unwrap_or_default();
+        let credential = format!("{}/{date}/{region}/{SERVICE}/aws4_request", credentials.access_key_id());
+
+        let mut fields = vec![
+            ("key", self.object_key.to_string()),
+            ("Content-Type", self.content_type.as_str().to_owned()),
+            ("x-amz-algorithm", ALGORITHM.to_owned()),
+            ("x-amz-credential", credential),
+            ("x-amz-date", amz_date),
+        ];
+        if let Some(session_token) = credentials.session_token() {
+            fields.push(("x-amz-security-token", session_token.to_owned()));
+        }
+
+        let policy = Policy { expiration: &expiration, conditions: self.conditions(&fields) };
+        let signing_key = generate_signing_key(credentials.secret_access_key(), now, region.as_ref(), SERVICE);
+        fields.extend(sign_policy(&policy.to_ascii_json()?, signing_key));
+        Ok(PresignedPost { fields })
+    }
+
+    /// An exact condition for the bucket and for each field, so that the form can hold nothing else, and the size.
+    fn conditions<'a>(&'a self, fields: &'a [(&'static str, String)]) -> Vec<Condition<'a>> {
+        let exact = fields.iter().map(|(name, value)| Condition::Exact(name, value));
+        let mut conditions = vec![Condition::Exact("bucket", self.bucket.as_str())];
+        conditions.extend(exact);
+        conditions.push(Condition::ContentLengthRange(1, self.max_bytes.as_u64()));
+        conditions
+    }
+}
+
+/// The last two fields: the base64 of the policy, which is the string to sign as well, and its signature.
+fn sign_policy(policy: &[u8], signing_key: impl AsRef<[u8]>) -> [(&'static str, String); 2] {
+    let policy = BASE64_STANDARD.encode(policy);
+    let signature = calculate_signature(signing_key, policy.as_bytes());
+    [("policy", policy), ("x-amz-signature", signature)]
+}
+
+/// Formats whole seconds since the epoch as `2015-12-29T00:00:00Z`.
+fn format_time(secs: i64) -> Result<String, DateTimeFormatError> {
+    DateTime::from_secs(secs).fmt(Format::DateTime)
+}
+
+/// The form fields of one upload, in the order in which they are sent; the file comes behind them.
+///
+/// Whoever holds them can upload: a secret, so `Debug` shows nothing of them.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct PresignedPost {
+    #[serde(serialize_with = "serialize_as_object")]
+    fields: Vec<(&'static str, String)>,
+}
+
+impl PresignedPost {
+    /// The form fields, name and value.
+    #[must_use]
+    pub fn fields(&self) -> &[(&'static str, String)] {
+        &self.fields
+    }
+}
+
+impl fmt::Debug for PresignedPost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("PresignedPost(..)")
+    }
+}
+
+fn serialize_as_object<S: Serializer>(fields: &[(&'static str, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(fields.iter().map(|(name, value)| (name, value)))
+}
+
+/// A POST policy, <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>.
+#[derive(Serialize)]
+struct Policy<'a> {
+    expiration: &'a str,
+    conditions: Vec<Condition<'a>>,
+}
+
+enum Condition<'a> {
+    /// The field holds exactly this value: `{"name": "value"}`.
+    Exact(&'static str, &'a str),
+    /// The file has this many bytes, both ends included: `["content-length-range", 1, 5]`.
+    ContentLengthRange(u64, u64),
+}
+
+impl Serialize for Condition<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Exact(name, value) => serializer.collect_map([(name, value)]),
+            Self::ContentLengthRange(min, max) => ("content-length-range", min, max).serialize(serializer),
+        }
+    }
+}
+
+impl Policy<'_> {
+    fn to_ascii_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut json = Vec::new();
+        self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, AsciiFormatter))?;
+        Ok(json)
+    }
+}
+
+/// Writes what is not ASCII as `\uXXXX`, which is what S3 documents for a policy.
+struct AsciiFormatter;
+
+impl serde_json::ser::Formatter for AsciiFormatter {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        for run in fragment.split_inclusive(|character: char| !character.is_ascii()) {
+            let ascii = run.trim_end_matches(|character: char| !character.is_ascii());
+            writer.write_all(ascii.as_bytes())?;
+            for unit in run.encode_utf16().skip(ascii.len()) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a presigned POST could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PresignedPostError {
+    /// The clock, or the end of the lifetime, lies outside of what a policy can say.
+    #[error("the time of the signature or of its end cannot be written")]
+    Time(#[from] DateTimeFormatError),
+    /// The policy could not be written.
+    #[error("the policy cannot be written as JSON")]
+    Policy(#[from] serde_json::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{object_key::ObjectKeyPrefix, request::FileName};
+
+    /// The secret access key of the examples in AWS's documentation.
+    const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+    /// 2015-12-29T00:00:00Z and a bit, which does not count.
+    fn signed_at() -> SystemTime {
+        DateTime::from_secs_and_nanos(1_451_347_200, 999_999_999).try_into().unwrap()
+    }
+
+    #[track_caller]
+    fn sign(file_name: &str, session_token: Option<&str>) -> PresignedPost {
+        let prefix = ObjectKeyPrefix::parse("tmp/").unwrap();
+        let file_name = FileName::parse(file_name, prefix.max_file_name_bytes()).unwrap();
+        let grant = PostGrant {
+            bucket: &Bucket::parse("sigv4examplebucket").unwrap(),
+            object_key: &ObjectKey::new(&prefix, Uuid::nil(), Some(&file_name)),
+            content_type: &ContentType::parse("image/png").unwrap(),
+            max_bytes: MaxBytes::parse("1024").unwrap(),
+            expires_in: ExpiresIn::parse("60").unwrap(),
+        };
+        let credentials =
+            Credentials::new("AKIAIOSFODNN7EXAMPLE", SECRET_ACCESS_KEY, session_token.map(str::to_owned), None, "test");
+        grant.sign(&credentials, &Region::new("us-east-1"), signed_at()).unwrap()
+    }
+
+    #[track_caller]
+    fn policy(post: &PresignedPost) -> String {
+        let (_, policy) = post.fields().iter().find(|(name, _)| *name == "policy").unwrap();
+        String::from_utf8(BASE64_STANDARD.decode(policy).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn pins_every_field_of_the_form() {
+        let post = sign("a.png", Some("session-token"));
+
+        let names: Vec<_> = post.fields().iter().map(|(name, _)| *name).collect();
+        assert_eq!(
+            names,
+            [
+                "key",
+                "Content-Type",
+                "x-amz-algorithm",
+                "x-amz-credential",
+                "x-amz-date",
+                "x-amz-security-token",
+                "policy",
+                "x-amz-signature"
+            ]
+        );
+        assert_eq!(
+            policy(&post),
+            concat!(
+                r#"{"expiration":"2015-12-29T00:01:00Z","conditions":["#,
+                r#"{"bucket":"sigv4examplebucket"},"#,
+                r#"{"key":"tmp/00000000-0000-0000-0000-000000000000/a.png"},"#,
+                r#"{"Content-Type":"image/png"},"#,
+                r#"{"x-amz-algorithm":"AWS4-HMAC-SHA256"},"#,
+                r#"{"x-amz-credential":"AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request"},"#,
+                r#"{"x-amz-date":"20151229T000000Z"},"#,
+                r#"{"x-amz-security-token":"session-token"},"#,
+                r#"["content-length-range",1,1024]]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn without_a_session_token_there_is_neither_field_nor_condition() {
+        let post = sign("a.png", None);
+
+        assert!(post.fields().iter().all(|(name, _)| *name != "x-amz-security-token"));
+        assert!(!policy(&post).contains("x-amz-security-token"));
+    }
+
+    #[test]
+    fn policy_is_ascii_and_reads_back_as_the_object_key() {
+        let post = sign("é \"图\" 👩🏽‍🚀.png", None);
+
+        assert!(policy(&post).is_ascii());
+        assert!(policy(&post).contains(r#"\u00e9 \"\u56fe\" \ud83d\udc69\ud83c\udffd\u200d\ud83d\ude80.png"#));
+        let policy: serde_json::Value = serde_json::from_str(&policy(&post)).unwrap();
+        assert_eq!(policy["conditions"][1]["key"], post.fields()[0].1);
+    }
+
+    /// The example of <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>: its policy, with the
+    /// line ends that the page's base64 was made of.
+    const PUBLISHED_POLICY: &str = concat!(
+        "{ \"expiration\": \"2015-12-30T12:00:00.000Z\",\r\n",
+        "  \"conditions\": [\r\n",
+        "    {\"bucket\": \"sigv4examplebucket\"},\r\n",
+        "    [\"starts-with\", \"$key\", \"user/user1/\"],\r\n",
+        "    {\"acl\": \"public-read\"},\r\n",
+        "    {\"success_action_redirect\": \"http://sigv4examplebucket.s3.amazonaws.com/successful_upload.html\"},\r\n",
+        "    [\"starts-with\", \"$Content-Type\", \"image/\"],\r\n",
+        "    {\"x-amz-meta-uuid\": \"14365123651274\"},\r\n",
+        "    {\"x-amz-server-side-encryption\": \"AES256\"},\r\n",
+        "    [\"starts-with\", \"$x-amz-meta-tag\", \"\"],\r\n",
+        "\r\n",
+        "    {\"x-amz-credential\": \"AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request\"},\r\n",
+        "    {\"x-amz-algorithm\": \"AWS4-HMAC-SHA256\"},\r\n",
+        "    {\"x-amz-date\": \"20151229T000000Z\" }\r\n",
+        "  ]\r\n",
+        "}"
+    );
+
+    /// From the same page: the base64 of the policy, which is the string to sign.
+    const PUBLISHED_STRING_TO_SIGN: &str = concat!(
+        "eyAiZXhwaXJhdGlvbiI6ICIyMDE1LTEyLTMwVDEyOjAwOjAwLjAwMFoiLA0KICAiY29uZGl0aW9ucyI6IFsNCiAgICB7ImJ1Y2tldCI6ICJz",
+        "aWd2NGV4YW1wbGVidWNrZXQifSwNCiAgICBbInN0YXJ0cy13aXRoIiwgIiRrZXkiLCAidXNlci91c2VyMS8iXSwNCiAgICB7ImFjbCI6ICJw",
+        "dWJsaWMtcmVhZCJ9LA0KICAgIHsic3VjY2Vzc19hY3Rpb25fcmVkaXJlY3QiOiAiaHR0cDovL3NpZ3Y0ZXhhbXBsZWJ1Y2tldC5zMy5hbWF6",
+        "b25hd3MuY29tL3N1Y2Nlc3NmdWxfdXBsb2FkLmh0bWwifSwNCiAgICBbInN0YXJ0cy13aXRoIiwgIiRDb250ZW50LVR5cGUiLCAiaW1hZ2Uv",
+        "Il0sDQogICAgeyJ4LWFtei1tZXRhLXV1aWQiOiAiMTQzNjUxMjM2NTEyNzQifSwNCiAgICB7IngtYW16LXNlcnZlci1zaWRlLWVuY3J5cHRp",
+        "b24iOiAiQUVTMjU2In0sDQogICAgWyJzdGFydHMtd2l0aCIsICIkeC1hbXotbWV0YS10YWciLCAiIl0sDQoNCiAgICB7IngtYW16LWNyZWRl",
+        "bnRpYWwiOiAiQUtJQUlPU0ZPRE5ON0VYQU1QTEUvMjAxNTEyMjkvdXMtZWFzdC0xL3MzL2F3czRfcmVxdWVzdCJ9LA0KICAgIHsieC1hbXot",
+        "YWxnb3JpdGhtIjogIkFXUzQtSE1BQy1TSEEyNTYifSwNCiAgICB7IngtYW16LWRhdGUiOiAiMjAxNTEyMjlUMDAwMDAwWiIgfQ0KICBdDQp9"
+    );
+
+    /// From the same page.
+    const PUBLISHED_SIGNATURE: &str = "8afdbf4008c03f22c2cd3cdb72e4afbb1f6a588f3255ac628749a66d7f09699e";
+
+    #[test]
+    fn signs_the_policy_that_aws_published() {
+        let signing_key = generate_signing_key(SECRET_ACCESS_KEY, signed_at(), "us-east-1", SERVICE);
+
+        let [(_, string_to_sign), (_, signature)] = sign_policy(PUBLISHED_POLICY.as_bytes(), signing_key);
+
+        assert_eq!(string_to_sign, PUBLISHED_STRING_TO_SIGN);
+        assert_eq!(signature, PUBLISHED_SIGNATURE);
+    }
+
+    #[test]
+    fn fields_are_those_of_the_published_example_where_it_has_them() {
+        let post = sign("a.png", None);
+
+        for (name, value) in [
+            ("x-amz-algorithm", "AWS4-HMAC-SHA256"),
+            ("x-amz-credential", "AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request"),
+            ("x-amz-date", "20151229T000000Z"),
+        ] {
+            assert!(post.fields().contains(&(name, value.to_owned())), "{name}");
+        }
+    }
+
+    #[test]
+    fn signs_the_base64_that_is_sent() {
+        let post = sign("a.png", None);
+        let signing_key = generate_signing_key(SECRET_ACCESS_KEY, signed_at(), "us-east-1", SERVICE);
+
+        let [.., (_, policy), (_, signature)] = post.fields() else { panic!("too few fields") };
+        assert_eq!(*signature, calculate_signature(signing_key, policy.as_bytes()));
+    }
+
+    #[test]
+    fn debug_shows_no_field() {
+        assert_eq!(format!("{:?}", sign("a.png", Some("session-token"))), "PresignedPost(..)");
+    }
+}

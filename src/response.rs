@@ -1,0 +1,121 @@
+//! The answers: their members, their headers and the problem format (RFC 9457).
+//!
+//! Not here: which error has which status (`error.rs`).
+
+use std::time::SystemTime;
+
+use aws_smithy_types::DateTime;
+use lambda_http::{
+    Body, Response,
+    http::{
+        HeaderValue, StatusCode,
+        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
+};
+use serde::Serialize;
+
+use crate::{
+    error::Error,
+    object_key::ObjectKey,
+    presigned_post::PresignedPost,
+    presigned_put::PresignedUrl,
+    request::{BodyError, FieldError},
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Answers `POST /media/`: where the form goes, its fields, and the object key that the file will have.
+#[must_use]
+pub fn media(bucket_url: &str, post: &PresignedPost, object_key: &ObjectKey) -> Response<Body> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Media<'a> {
+        url: &'a str,
+        fields: &'a PresignedPost,
+        file_key: &'a str,
+    }
+    ok(&Media { url: bucket_url, fields: post, file_key: object_key.as_str() })
+}
+
+/// Answers `POST /v1/assets/presign`: where the file goes, and the object key that it will have.
+#[must_use]
+pub fn presign(url: &PresignedUrl, object_key: &ObjectKey) -> Response<Body> {
+    #[derive(Serialize)]
+    struct Presign<'a> {
+        url: &'a PresignedUrl,
+        key: &'a str,
+    }
+    ok(&Presign { url, key: object_key.as_str() })
+}
+
+/// Answers `GET /healthz`: the function runs; nothing else was looked at. The timestamp is in Unix seconds.
+#[must_use]
+pub fn healthz(now: SystemTime) -> Response<Body> {
+    #[derive(Serialize)]
+    struct Healthz {
+        status: &'static str,
+        message: &'static str,
+        timestamp: i64,
+    }
+    ok(&Healthz { status: "healthy", message: "presigned-upload is running", timestamp: DateTime::from(now).secs() })
+}
+
+/// Answers a request that was refused or that failed, as a problem (RFC 9457).
+#[must_use]
+pub fn problem(error: &Error) -> Response<Body> {
+    let status = error.status();
+    let problem = Problem {
+        kind: "about:blank",
+        title: status.canonical_reason(),
+        status: status.as_u16(),
+        code: error.code(),
+        detail: if status.is_server_error() { Error::UPLOAD_FAILED.to_owned() } else { error.to_string() },
+        details: match error {
+            Error::BadRequest(BodyError::Fields(fields)) => Some(Details { fields }),
+            _ => None,
+        },
+    };
+    let mut response = respond(status, PROBLEM_JSON, &problem);
+    match error {
+        Error::MissingApiKey | Error::UnknownApiKey => {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Error::MethodNotAllowed { allow } => {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        _ => {}
+    }
+    response
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: Option<&'static str>,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details<'a>>,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    fields: &'a [FieldError],
+}
+
+fn ok(body: &impl Serialize) -> Response<Body> {
+    respond(StatusCode::OK, JSON, body)
+}
+
+fn respond(status: StatusCode, content_type: HeaderValue, body: &impl Serialize) -> Response<Body> {
+    #[expect(clippy::expect_used, reason = "strings, integers and objects with string names are always JSON")]
+    let body = serde_json::to_string(body).expect("an answer is JSON");
+    let mut response = Response::new(Body::Text(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
