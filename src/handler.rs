@@ -41,6 +41,7 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
     });
     info!(
         request_id,
+        api_request_id = api_context(&request).and_then(|context| context.request_id),
         method = request.method().as_str(),
         route = route.map(Route::path),
         status = response.status().as_u16(),
@@ -137,7 +138,7 @@ impl Route {
     fn of(request: &Request) -> Option<Self> {
         let path = request.raw_http_path();
         Self::of_path(path).or_else(|| {
-            let behind_stage = path.strip_prefix('/')?.strip_prefix(stage(request)?)?;
+            let behind_stage = path.strip_prefix('/')?.strip_prefix(api_context(request)?.stage?)?;
             Self::of_path(behind_stage)
         })
     }
@@ -168,10 +169,18 @@ impl Route {
     }
 }
 
-fn stage(request: &Request) -> Option<&str> {
-    match request.request_context_ref()? {
-        RequestContext::ApiGatewayV1(context) => context.stage.as_deref(),
-        RequestContext::ApiGatewayV2(context) => context.stage.as_deref(),
-        _ => None,
-    }
+/// What API Gateway says of a request, whichever payload it sends: 1.0, or 2.0 as function URLs do as well.
+struct ApiContext<'a> {
+    stage: Option<&'a str>,
+    /// What the caller finds in the header `apigw-requestid` of the answer.
+    request_id: Option<&'a str>,
+}
+
+fn api_context(request: &Request) -> Option<ApiContext<'_>> {
+    let (stage, request_id) = match request.request_context_ref()? {
+        RequestContext::ApiGatewayV1(context) => (&context.stage, &context.request_id),
+        RequestContext::ApiGatewayV2(context) => (&context.stage, &context.request_id),
+        _ => return None,
+    };
+    Some(ApiContext { stage: stage.as_deref(), request_id: request_id.as_deref() })
 }
