@@ -102,9 +102,10 @@ impl KeyStore {
     }
 
     async fn read(&self, state: &mut State, now: SystemTime) -> Result<(), KeyStoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
         state.read_at = Some(now);
-        let key_set = timeout(READ_TIMEOUT, self.fetch()).await??;
+        let outcome = timeout(READ_TIMEOUT, self.fetch()).await;
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let key_set = outcome??;
         for name in key_set.refused() {
             warn!(name, "the secret has a value that is no API key; it lets no one in");
         }

@@ -1,0 +1,117 @@
+//! Every event of `events/` through `handle`: status, headers and body against the file of the same name in `answers/`.
+//!
+//! The answers are snapshots, made by this code; that the signatures in them are right is shown in `uploads` and
+//! `signatures`.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use lambda_http::{Body, Response, http::HeaderMap};
+use presigned_upload::{handler::handle, request::MAX_BODY_BYTES};
+use serde_json::{Map, Value, json};
+
+use crate::fixture::{FIXED, app, ask_put, granted, json_of, post};
+
+fn names(folder: &str) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn read(folder: &str, name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name)).unwrap()
+}
+
+fn whole(response: &Response<Body>) -> Value {
+    json!({
+        "status": response.status().as_u16(),
+        "headers": headers(response.headers()),
+        "body": json_of(response),
+    })
+}
+
+fn headers(headers: &HeaderMap) -> Map<String, Value> {
+    headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().into())).collect()
+}
+
+#[tokio::test]
+async fn every_event_gets_its_answer() {
+    let app = app(&[], None, FIXED).await;
+    let events = names("events");
+    assert_eq!(events, names("tests/it/answers"), "an answer for each event, and an event for each answer");
+
+    for name in events {
+        let event = lambda_http::request::from_str(&read("events", &name)).unwrap();
+        let expected: Value = serde_json::from_str(&read("tests/it/answers", &name)).unwrap();
+
+        let answer = whole(&handle(&app, event).await);
+
+        assert_eq!(answer, expected, "events/{name} was answered with {answer:#}");
+    }
+}
+
+#[tokio::test]
+async fn same_request_gets_the_same_bytes() {
+    let app = app(&[], None, FIXED).await;
+    let body = json!({ "fileName": "a.png", "fileType": "image/png" });
+
+    let first = handle(&app, post("/media/", &body)).await;
+    let second = handle(&app, post("/media/", &body)).await;
+
+    assert_eq!(first.body(), second.body());
+}
+
+#[tokio::test]
+async fn takes_a_body_of_64_kib_and_no_more() {
+    let app = app(&[], None, FIXED).await;
+    let body = |length: usize| {
+        let mut body = json!({ "fileName": "a.png", "fileType": "image/png", "padding": "" });
+        body["padding"] = "a".repeat(length - body.to_string().len()).into();
+        assert_eq!(body.to_string().len(), length);
+        body
+    };
+
+    let longest = handle(&app, post("/media/", &body(MAX_BODY_BYTES))).await;
+    let too_long = handle(&app, post("/media/", &body(MAX_BODY_BYTES + 1))).await;
+
+    granted(&longest);
+    assert_eq!(
+        whole(&too_long),
+        json!({
+            "status": 413,
+            "headers": { "cache-control": "no-store", "content-type": "application/problem+json" },
+            "body": {
+                "type": "about:blank",
+                "title": "Payload Too Large",
+                "status": 413,
+                "code": "payload_too_large",
+                "detail": "the request body is 65537 bytes long; expected at most 65536",
+            },
+        })
+    );
+}
+
+#[tokio::test]
+async fn api_key_is_checked_before_the_body_is_read() {
+    let app = app(&[], None, FIXED).await;
+    let mut request = post("/media/", &json!("a".repeat(MAX_BODY_BYTES)));
+    request.headers_mut().remove("authorization");
+
+    let answer = handle(&app, request).await;
+
+    assert_eq!(answer.status(), 401);
+}
+
+#[tokio::test]
+async fn longest_name_is_what_the_object_key_has_room_for() {
+    let app = app(&[], None, FIXED).await;
+    // `tmp/`, the id and a slash are 41 bytes; 983 are left of 1,024.
+    let longest = "\u{10ffff}".repeat(243) + &"a".repeat(11);
+
+    let granted = ask_put(&app, &json!({ "fileName": longest })).await;
+    let refused = handle(&app, post("/v1/assets/presign", &json!({ "fileName": longest + "a" }))).await;
+
+    assert_eq!(granted["key"].as_str().unwrap().len(), 1024);
+    assert_eq!(
+        json_of(&refused)["details"],
+        json!({ "fields": [{ "name": "fileName", "reason": "must be at most 983 bytes of UTF-8 long" }] })
+    );
+}

@@ -1,0 +1,249 @@
+//! The API keys, read by the SDK's own client from a Secrets Manager on loopback that rotates, fails and hangs.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::StatusCode;
+use lambda_http::http::{HeaderMap, HeaderValue};
+use presigned_upload::{auth::ApiKeyDigest, error::Chain, key_store::KeyStore};
+
+use crate::{
+    fixture::{Endpoints, config, sdk_config},
+    loopback::{Answer, SecretsManager},
+};
+
+const TTL: Duration = Duration::from_mins(5);
+const OUTAGE: Answer = Answer::Error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceError");
+
+/// A store over a Secrets Manager, and a clock that a test sets.
+struct Fixture {
+    secrets_manager: SecretsManager,
+    key_store: KeyStore,
+    now: SystemTime,
+}
+
+impl Fixture {
+    async fn start(secret: &str) -> Self {
+        let secrets_manager = SecretsManager::start(secret).await;
+        let endpoints = Endpoints { s3: None, secrets_manager: Some(secrets_manager.url.clone()) };
+        let key_store = KeyStore::new(&sdk_config(endpoints).build(), config(&[]).api_keys_secret_id, TTL);
+        Self { secrets_manager, key_store, now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045) }
+    }
+
+    /// The name of the caller that presents `api_key`, or the error with its causes.
+    async fn caller(&self, api_key: &str) -> Result<Option<String>, String> {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-api-key", HeaderValue::from_str(api_key).unwrap());
+        let presented = ApiKeyDigest::presented_in(&headers).unwrap();
+        match self.key_store.verify(&presented, self.now).await {
+            Ok(caller) => Ok(caller.map(|caller| caller.as_str().to_owned())),
+            Err(error) => Err(Chain(&error).to_string()),
+        }
+    }
+
+    #[track_caller]
+    fn after(&mut self, time: Duration) {
+        self.now += time;
+    }
+}
+
+/// What [`Fixture::caller`] says of a caller whose name is `name`.
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with a `Result`")]
+fn known(name: &str) -> Result<Option<String>, String> {
+    Ok(Some(name.to_owned()))
+}
+
+#[tokio::test]
+async fn reads_both_formats() {
+    let plain = Fixture::start("KEY").await;
+    let object = Fixture::start(r#"{"storefront": "KEY-S", "mobile": "KEY-M"}"#).await;
+
+    assert_eq!(plain.caller("KEY").await, known("default"));
+    assert_eq!(object.caller("KEY-M").await, known("mobile"));
+    assert_eq!(object.caller("KEY").await, Ok(None));
+}
+
+#[tokio::test]
+async fn reads_once_and_serves_until_the_time_to_live_is_over() {
+    let mut fixture = Fixture::start("KEY").await;
+    fixture.key_store.load(fixture.now).await.unwrap();
+
+    for _ in 0..3 {
+        assert_eq!(fixture.caller("KEY").await, known("default"));
+    }
+    fixture.after(Duration::from_millis(299_999));
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    assert_eq!(fixture.secrets_manager.reads(), 1);
+
+    fixture.after(Duration::from_millis(1));
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    assert_eq!(fixture.secrets_manager.reads(), 2);
+}
+
+#[tokio::test]
+async fn a_new_key_works_at_once_and_the_old_one_until_the_next_read() {
+    let mut fixture = Fixture::start("OLD").await;
+    assert_eq!(fixture.caller("OLD").await, known("default"));
+    fixture.secrets_manager.answer_text("NEW");
+    fixture.after(Duration::from_secs(10));
+
+    assert_eq!(fixture.caller("OLD").await, known("default"));
+    assert_eq!(fixture.caller("NEW").await, known("default"));
+    assert_eq!(fixture.caller("OLD").await, Ok(None));
+}
+
+#[tokio::test]
+async fn wrong_keys_cost_one_read_in_10_s() {
+    let mut fixture = Fixture::start("KEY").await;
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+
+    for _ in 0..100 {
+        assert_eq!(fixture.caller("WRONG").await, Ok(None));
+    }
+    fixture.after(Duration::from_millis(9_999));
+    assert_eq!(fixture.caller("WRONG").await, Ok(None));
+    assert_eq!(fixture.secrets_manager.reads(), 1);
+
+    fixture.after(Duration::from_millis(1));
+    for _ in 0..100 {
+        assert_eq!(fixture.caller("WRONG").await, Ok(None));
+    }
+    assert_eq!(fixture.secrets_manager.reads(), 2);
+}
+
+#[tokio::test]
+async fn last_keys_are_served_through_an_outage_and_it_heals_by_itself() {
+    let mut fixture = Fixture::start("KEY").await;
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    fixture.secrets_manager.answer(OUTAGE);
+    fixture.after(TTL * 100);
+
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    let reads_in_outage = fixture.secrets_manager.reads();
+    for _ in 0..100 {
+        assert_eq!(fixture.caller("KEY").await, known("default"));
+        assert_eq!(fixture.caller("WRONG").await, Ok(None));
+    }
+    assert_eq!(fixture.secrets_manager.reads(), reads_in_outage, "one read in 10 s, in an outage as well");
+
+    fixture.secrets_manager.answer_text("NEW");
+    fixture.after(Duration::from_secs(10));
+    assert_eq!(fixture.caller("KEY").await, Ok(None));
+    assert_eq!(fixture.caller("NEW").await, known("default"));
+}
+
+#[tokio::test]
+async fn every_failure_leaves_the_last_keys_in_place() {
+    for failure in [
+        Answer::Error(StatusCode::BAD_REQUEST, "ThrottlingException"),
+        Answer::Error(StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
+        Answer::Error(StatusCode::BAD_REQUEST, "AccessDeniedException"),
+        Answer::Garbage("<html>KEY</html>"),
+        Answer::Garbage(""),
+        Answer::Binary,
+        Answer::Text(r#"{"default": "KEY"#.to_owned()),
+    ] {
+        let mut fixture = Fixture::start("KEY").await;
+        assert_eq!(fixture.caller("KEY").await, known("default"));
+        fixture.secrets_manager.answer(failure);
+        fixture.after(TTL);
+
+        assert_eq!(fixture.caller("KEY").await, known("default"));
+        assert!(fixture.secrets_manager.reads() > 1);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_object_closes_the_door() {
+    let mut fixture = Fixture::start("KEY").await;
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    fixture.secrets_manager.answer_text("{}");
+    fixture.after(TTL);
+
+    assert_eq!(fixture.caller("KEY").await, Ok(None));
+}
+
+#[tokio::test]
+async fn without_a_first_read_nobody_is_judged_and_each_request_tries_again() {
+    let refused = "Secrets Manager did not give the secret: ";
+    for (failure, error) in [
+        (OUTAGE, format!("{refused}service error: InternalServiceError: InternalServiceError")),
+        (
+            Answer::Garbage("<html>KEY</html>"),
+            format!(
+                "{refused}service error: unhandled error: Error at offset 0: unexpected token '<'. \
+                 Expected one of '{{', '[', '\"', 'null', 'true', 'false', <number>"
+            ),
+        ),
+        (Answer::Binary, "the secret is binary; expected text".to_owned()),
+        (
+            Answer::Text(r#"{"default": "KEY"#.to_owned()),
+            "the secret is no JSON object of names to API keys (line 1, column 16)".to_owned(),
+        ),
+    ] {
+        let fixture = Fixture::start("").await;
+        fixture.secrets_manager.answer(failure);
+
+        let load = fixture.key_store.load(fixture.now).await.unwrap_err();
+        let first_request = fixture.caller("KEY").await;
+        fixture.secrets_manager.answer_text("KEY");
+
+        assert_eq!(Chain(&load).to_string(), error);
+        assert_eq!(first_request, Err(error));
+        assert_eq!(fixture.caller("KEY").await, known("default"));
+    }
+}
+
+#[tokio::test]
+async fn a_secrets_manager_that_hangs_costs_3_s_at_most() {
+    let mut fixture = Fixture::start("KEY").await;
+    fixture.secrets_manager.answer(Answer::Nothing);
+
+    let started_at = Instant::now();
+    let refused = fixture.caller("KEY").await;
+    let took = started_at.elapsed();
+
+    assert!(took < Duration::from_millis(3_300), "{took:?}");
+    assert!(refused.is_err());
+
+    // With keys to serve, the wait is the same, and the answer is theirs.
+    fixture.secrets_manager.answer_text("KEY");
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    fixture.secrets_manager.answer(Answer::Nothing);
+    fixture.after(TTL);
+    let started_at = Instant::now();
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    assert!(started_at.elapsed() < Duration::from_millis(3_300), "{:?}", started_at.elapsed());
+}
+
+#[tokio::test]
+async fn requests_that_wait_share_one_read() {
+    let fixture = Fixture::start("KEY").await;
+
+    let callers = tokio::join!(fixture.caller("KEY"), fixture.caller("KEY"), fixture.caller("WRONG"));
+
+    assert_eq!(callers, (known("default"), known("default"), Ok(None)));
+    assert_eq!(fixture.secrets_manager.reads(), 1);
+}
+
+#[tokio::test]
+async fn requests_that_wait_share_one_failure() {
+    let fixture = Fixture::start("KEY").await;
+    fixture.secrets_manager.answer(Answer::Nothing);
+
+    let started_at = Instant::now();
+    let (first, second) = tokio::join!(fixture.caller("KEY"), fixture.caller("KEY"));
+
+    assert!(started_at.elapsed() < Duration::from_millis(3_300), "{:?}", started_at.elapsed());
+    assert!(first.is_err());
+    assert_eq!(second, Err("the read that this request waited for failed".to_owned()));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_stop_the_reading() {
+    let mut fixture = Fixture::start("OLD").await;
+    assert_eq!(fixture.caller("OLD").await, known("default"));
+    fixture.secrets_manager.answer_text("NEW");
+    fixture.now -= TTL;
+
+    assert_eq!(fixture.caller("OLD").await, Ok(None));
+}

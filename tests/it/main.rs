@@ -1,0 +1,31 @@
+//! The function as its callers and its operators see it, offline, on loopback.
+//!
+//! | module | what it shows |
+//! | --- | --- |
+//! | `events` | every event of `events/` through `handle`, whole answers |
+//! | `uploads` | what `handle` grants, sent to an S3 server: taken, and refused once anything is altered |
+//! | `signatures` | AWS's published presigned-URL example, and our URLs by the same arithmetic |
+//! | `bucket_urls` | region, dots, China, FIPS, dual stack and custom endpoints |
+//! | `key_store` | the SDK's Secrets Manager client against a server that rotates, fails and hangs |
+//! | `process` | the binary against a Lambda Runtime API: start, log, settings |
+//! | `documents` | README and template say what the code does |
+//!
+//! `fixture` builds the function, `loopback` the servers that it talks to.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test reads the real clock, and a panic is how it fails"
+)]
+
+mod bucket_urls;
+mod documents;
+mod events;
+mod fixture;
+mod key_store;
+mod loopback;
+mod process;
+mod signatures;
+mod uploads;
