@@ -4,7 +4,7 @@
 //!
 //! | step | where |
 //! | --- | --- |
-//! | the event of API Gateway or a function URL becomes an `http::Request` | `lambda_http` |
+//! | the event of API Gateway or of a function URL becomes an `http::Request` | `lambda_http`, after [`event`] |
 //! | the path and the method are a route | [`handler`] |
 //! | the API key is one of the secret's | [`auth`], fetched and kept by [`key_store`] |
 //! | the JSON body keeps every rule | [`request`] |
@@ -15,7 +15,7 @@
 //! What they work with is put together once at the start: [`config`] reads the settings, [`app`] the rest, and [`logs`]
 //! says what is written where.
 //!
-//! `auth`, `config`, `error`, `object_key`, `presigned_post`, `request` and `response` are a functional core: values in,
+//! `auth`, `config`, `error`, `event`, `object_key`, `presigned_post`, `request` and `response` are a functional core: values in,
 //! values out. The clock, the random id, the environment and the credentials are read around them (`clippy.toml` keeps
 //! it so).
 
@@ -23,6 +23,7 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod error;
+pub mod event;
 pub mod handler;
 pub mod key_store;
 pub mod logs;

@@ -5,11 +5,12 @@ use std::{convert::Infallible, env, io, process::ExitCode, time::SystemTime};
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use lambda_http::{Error, Request, service_fn};
+use lambda_http::{Adapter, Error, LambdaEvent, Request, request::LambdaRequest, service_fn, tower::ServiceExt as _};
 use presigned_upload::{
     app::{App, Sources},
     config::Config,
     error::Chain,
+    event,
     handler::handle,
     logs,
 };
@@ -47,5 +48,9 @@ async fn run() -> Result<(), Error> {
     if let Err(error) = app.key_store.load((SOURCES.now)()).await {
         warn!(error = %Chain(&error), "API keys not read at the start; the first request tries again");
     }
-    lambda_http::run(service_fn(|request: Request| async { Ok::<_, Infallible>(handle(&app, request).await) })).await
+    let service = service_fn(|request: Request| async { Ok::<_, Infallible>(handle(&app, request).await) });
+    lambda_runtime::run(Adapter::from(service).map_request(|event: LambdaEvent<LambdaRequest>| {
+        LambdaEvent::new(event::harmless(event.payload), event.context)
+    }))
+    .await
 }

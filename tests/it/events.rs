@@ -9,7 +9,7 @@ use lambda_http::{Body, Response, http::HeaderMap};
 use presigned_upload::{handler::handle, request::MAX_BODY_BYTES};
 use serde_json::{Map, Value, json};
 
-use crate::fixture::{FIXED, app, ask_put, granted, json_of, post};
+use crate::fixture::{FIXED, app, ask_put, granted, json_of, post, request};
 
 fn names(folder: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -39,7 +39,7 @@ async fn every_event_gets_its_answer() {
     assert_eq!(events, names("tests/it/answers"), "an answer for each event, and an event for each answer");
 
     for name in events {
-        let event = lambda_http::request::from_str(&read("events", &name)).unwrap();
+        let event = request(&read("events", &name));
         let expected: Value = serde_json::from_str(&read("tests/it/answers", &name)).unwrap();
 
         let answer = whole(&handle(&app, event).await);
@@ -114,4 +114,43 @@ async fn longest_name_is_what_the_object_key_has_room_for() {
         json_of(&refused)["details"],
         json!({ "fields": [{ "name": "fileName", "reason": "must be at most 983 bytes of UTF-8 long" }] })
     );
+}
+
+/// Most of these make `lambda_http` panic where they come through as they are.
+#[tokio::test]
+async fn no_event_costs_more_than_a_4xx() {
+    let app = app(&[], None, FIXED).await;
+    let media: Value = serde_json::from_str(&read("events", "media.json")).unwrap();
+    let rest: Value = serde_json::from_str(&read("events", "media-rest-api.json")).unwrap();
+
+    for (event, pointer, value, status) in [
+        (&media, "/rawQueryString", json!("a=<b>"), 200),
+        (&media, "/rawQueryString", json!("a=\" b"), 200),
+        (&media, "/headers/host", json!("a b"), 200),
+        (&media, "/headers/x-forwarded-proto", json!("https,http"), 200),
+        (&media, "/requestContext/domainName", json!("a b"), 200),
+        (&media, "/requestContext/stage", json!("\u{e9}?#"), 200),
+        (&media, "/rawPath", json!(""), 404),
+        (&media, "/rawPath", json!(":99999"), 404),
+        (&media, "/rawPath", json!("/media/\u{0}\n <>?#\u{e9}"), 404),
+        (&media, "/rawPath", json!("/\u{e9}".repeat(40_000)), 404),
+        (&media, "/requestContext/stage", json!("\u{e9}".repeat(40_000)), 404),
+        (&media, "/isBase64Encoded", json!(true), 200),
+        (&media, "/body", json!("\u{0}"), 400),
+        (&rest, "/queryStringParameters", json!({ "a": "<b>" }), 200),
+        (&rest, "/multiValueQueryStringParameters", json!({ "<": ["\u{0}"] }), 200),
+        (&rest, "/headers/Host", json!("a b"), 200),
+        (&rest, "/multiValueHeaders/Host", json!(["a b"]), 200),
+        (&rest, "/multiValueHeaders/X-Forwarded-Proto", json!(["ht tp"]), 200),
+        (&rest, "/requestContext/domainName", json!("a b"), 200),
+        (&rest, "/path", json!("media"), 404),
+        (&rest, "/isBase64Encoded", json!(true), 200),
+    ] {
+        let mut event = event.clone();
+        *event.pointer_mut(pointer).unwrap() = value.clone();
+
+        let answer = handle(&app, request(&event.to_string())).await;
+
+        assert_eq!(answer.status(), status, "{pointer} = {value:.60}");
+    }
 }

@@ -14,6 +14,7 @@ use lambda_http::{Body, Request, Response};
 use presigned_upload::{
     app::{App, Sources},
     config::Config,
+    event::harmless,
     handler::handle,
 };
 use serde_json::{Value, json};
@@ -90,7 +91,13 @@ pub(crate) fn post(path: &str, body: &Value) -> Request {
         "body": body.to_string(),
         "isBase64Encoded": false,
     });
-    lambda_http::request::from_str(&event.to_string()).unwrap()
+    request(&event.to_string())
+}
+
+/// The request of an event, read as `main` has it read.
+#[track_caller]
+pub(crate) fn request(event: &str) -> Request {
+    harmless(serde_json::from_str(event).unwrap()).into()
 }
 
 /// What the function answers to `request`, which has to be a grant.

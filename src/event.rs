@@ -1,0 +1,62 @@
+//! The event of API Gateway or of a function URL, made fit for `lambda_http`.
+//!
+//! `lambda_http` builds a whole URL from an event and panics where that is none: at a query string with a `<` in it, at
+//! an odd `Host`. Not here: what this function does read, which is left as it came.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use lambda_http::{
+    http::{HeaderMap, header::HOST},
+    request::LambdaRequest,
+};
+
+/// The most bytes of a stage and a path: no route comes near it, and a URL has room for it.
+const MAX_PATH_BYTES: usize = 1024;
+
+/// Takes out of an event what this function does not read and `lambda_http` could panic at.
+///
+/// The query string goes, and so does the name of the host. A path that can be no route becomes `/`, and a body that is
+/// not the base64 that it is said to be stays as it is; neither is found or taken later.
+#[must_use]
+#[expect(clippy::default_trait_access, reason = "the types of the query string are of a crate that is none of ours")]
+pub fn harmless(event: LambdaRequest) -> LambdaRequest {
+    match event {
+        LambdaRequest::ApiGatewayV1(mut event) => {
+            event.query_string_parameters = Default::default();
+            event.multi_value_query_string_parameters = Default::default();
+            event.request_context.domain_name = None;
+            remove_host(&mut event.headers);
+            remove_host(&mut event.multi_value_headers);
+            bound_path(&mut event.path, &mut event.request_context.stage);
+            event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
+            LambdaRequest::ApiGatewayV1(event)
+        }
+        LambdaRequest::ApiGatewayV2(mut event) => {
+            event.query_string_parameters = Default::default();
+            event.raw_query_string = None;
+            event.request_context.domain_name = None;
+            remove_host(&mut event.headers);
+            bound_path(&mut event.raw_path, &mut event.request_context.stage);
+            event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
+            LambdaRequest::ApiGatewayV2(event)
+        }
+        other => other,
+    }
+}
+
+fn remove_host(headers: &mut HeaderMap) {
+    headers.remove(HOST);
+    headers.remove("x-forwarded-proto");
+}
+
+fn bound_path(path: &mut Option<String>, stage: &mut Option<String>) {
+    let length = path.as_ref().map_or(0, String::len).saturating_add(stage.as_ref().map_or(0, String::len));
+    let is_path = path.as_ref().is_some_and(|path| path.starts_with('/'));
+    if !is_path || length > MAX_PATH_BYTES {
+        *path = Some("/".to_owned());
+        *stage = None;
+    }
+}
+
+fn is_base64(body: Option<&str>) -> bool {
+    body.is_some_and(|body| BASE64_STANDARD.decode(body).is_ok())
+}
