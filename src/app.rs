@@ -8,7 +8,7 @@ use aws_credential_types::provider::{SharedCredentialsProvider, error::Credentia
 use aws_sdk_s3::{
     Client,
     config::{
-        Builder, IdentityCache, Region, RequestChecksumCalculation,
+        Builder, IdentityCache, Region,
         endpoint::{DefaultResolver, Params, ResolveEndpoint as _},
     },
 };
@@ -53,9 +53,6 @@ impl App {
             sdk_config.credentials_provider().ok_or_else(|| CredentialsError::not_loaded("no provider"))?;
         let s3 = Builder::from(sdk_config)
             .force_path_style(config.force_path_style)
-            // The default signs the CRC32 of an empty body into a presigned URL, and S3 then refuses every file:
-            // https://github.com/awslabs/aws-sdk-rust/issues/1240
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             // Credentials rotate: each URL is signed with those of its moment, as each policy is.
             .identity_cache(IdentityCache::no_cache())
             .build();

@@ -25,7 +25,6 @@ pub fn harmless(event: LambdaRequest) -> LambdaRequest {
             event.multi_value_query_string_parameters = Default::default();
             event.request_context.domain_name = None;
             remove_host(&mut event.headers);
-            remove_host(&mut event.multi_value_headers);
             bound_path(&mut event.path, &mut event.request_context.stage);
             event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
             LambdaRequest::ApiGatewayV1(event)

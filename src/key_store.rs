@@ -9,7 +9,7 @@ use std::{
 
 use aws_sdk_secretsmanager::{
     Client,
-    config::{Builder, timeout::TimeoutConfig},
+    config::{Builder, retry::RetryConfig, timeout::TimeoutConfig},
     error::SdkError,
     operation::get_secret_value::GetSecretValueError,
 };
@@ -32,6 +32,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long one attempt may take: a connection that hangs leaves time for another one.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1400);
+
+/// How long the first wait between two attempts may take: all three have to fit into [`READ_TIMEOUT`].
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The least time between two reads while there is a key set to serve, so that wrong keys and outages cost nothing.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
@@ -63,7 +66,9 @@ impl KeyStore {
     #[must_use]
     pub fn new(sdk_config: &SdkConfig, secret_id: SecretId, ttl: Duration) -> Self {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
-        let client = Client::from_conf(Builder::from(sdk_config).timeout_config(timeouts).build());
+        let retries = RetryConfig::standard().with_initial_backoff(INITIAL_BACKOFF);
+        let config = Builder::from(sdk_config).timeout_config(timeouts).retry_config(retries).build();
+        let client = Client::from_conf(config);
         Self { client, secret_id, ttl, reads: AtomicU64::default(), state: Mutex::default() }
     }
 

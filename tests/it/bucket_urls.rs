@@ -1,21 +1,15 @@
 //! Where a grant sends the file: the SDK's endpoint rules, the same for the form and for the URL.
 
 use aws_sdk_s3::config::Region;
-use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_types::sdk_config::Builder;
-use lambda_http::http::Response;
 use presigned_upload::{app::App, error::Chain};
 use serde_json::json;
 
-use crate::fixture::{API_KEY, Endpoints, FIXED, ask_post, ask_put, config, sdk_config};
+use crate::fixture::{FIXED, ask_post, ask_put, config, sdk_config_with_api_key};
 
 /// Asks for both grants, and holds them to the same bucket URL.
 async fn assert_bucket_url(pairs: &[(&str, &str)], s3: Option<&str>, change: fn(Builder) -> Builder, expected: &str) {
-    // Secrets Manager answers in the place of the network: it has no custom endpoint beside FIPS or dual stack.
-    let secret = json!({ "SecretString": API_KEY }).to_string();
-    let network = infallible_client_fn(move |_| Response::new(secret.clone()));
-    let endpoints = Endpoints { s3: s3.map(str::to_owned), secrets_manager: None };
-    let sdk_config = change(sdk_config(endpoints).http_client(network)).build();
+    let sdk_config = change(sdk_config_with_api_key(s3)).build();
     let app = App::new(config(pairs), &sdk_config, FIXED).await.unwrap();
 
     let post = ask_post(&app, "a.png", "image/png").await;
@@ -116,7 +110,7 @@ async fn custom_endpoints_are_taken_the_one_for_s3_first() {
 
 #[tokio::test]
 async fn a_region_that_is_no_name_stops_the_start() {
-    let sdk_config = sdk_config(Endpoints::default()).region(Region::new("eu central 1")).build();
+    let sdk_config = sdk_config_with_api_key(None).region(Region::new("eu central 1")).build();
 
     let error = App::new(config(&[]), &sdk_config, FIXED).await.err().unwrap();
 
@@ -129,7 +123,7 @@ async fn a_region_that_is_no_name_stops_the_start() {
 
 #[tokio::test]
 async fn a_missing_region_stops_the_start() {
-    let sdk_config = sdk_config(Endpoints::default()).region(None).build();
+    let sdk_config = sdk_config_with_api_key(None).region(None).build();
 
     let error = App::new(config(&[]), &sdk_config, FIXED).await.err().unwrap();
 

@@ -5,6 +5,7 @@ use std::{ffi::OsString, time::SystemTime};
 use aws_config::BehaviorVersion;
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_s3::config::Region;
+use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_smithy_types::DateTime;
 use aws_types::{
     SdkConfig,
@@ -20,7 +21,7 @@ use presigned_upload::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::loopback::{S3, SecretsManager};
+use crate::loopback::S3;
 
 pub(crate) const ACCESS_KEY_ID: &str = "ASIAIOSFODNN7EXAMPLE";
 pub(crate) const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -72,11 +73,17 @@ pub(crate) fn sdk_config(endpoints: Endpoints) -> aws_types::sdk_config::Builder
         .service_config(endpoints)
 }
 
-/// The function over a Secrets Manager that holds [`API_KEY`], and over `s3` where there is one.
+/// An SDK whose network is a Secrets Manager that holds [`API_KEY`]: a grant takes nothing else from it.
+pub(crate) fn sdk_config_with_api_key(s3: Option<&str>) -> aws_types::sdk_config::Builder {
+    let secret = json!({ "SecretString": API_KEY }).to_string();
+    let network = infallible_client_fn(move |_| Response::new(secret.clone()));
+    sdk_config(Endpoints { s3: s3.map(str::to_owned), secrets_manager: None }).http_client(network)
+}
+
+/// The function with [`API_KEY`], over `s3` where there is one.
 pub(crate) async fn app(pairs: &[(&str, &str)], s3: Option<&S3>, sources: Sources) -> App {
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    let endpoints = Endpoints { s3: s3.map(S3::url), secrets_manager: Some(secrets_manager.url) };
-    App::new(config(pairs), &sdk_config(endpoints).build(), sources).await.unwrap()
+    let sdk_config = sdk_config_with_api_key(s3.map(S3::url).as_deref()).build();
+    App::new(config(pairs), &sdk_config, sources).await.unwrap()
 }
 
 /// A `POST` of the JSON `body` with [`API_KEY`], as an HTTP API hands it to the function.

@@ -216,6 +216,34 @@ async fn a_secrets_manager_that_hangs_costs_3_s_at_most() {
 }
 
 #[tokio::test]
+async fn a_connection_that_hangs_leaves_time_for_another_one() {
+    let fixture = Fixture::start("KEY").await;
+    fixture.secrets_manager.answer(Answer::Nothing);
+
+    let heals = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        fixture.secrets_manager.answer_text("KEY");
+    };
+    let (caller, ()) = tokio::join!(fixture.caller("KEY"), heals);
+
+    assert_eq!(caller, known("default"));
+    assert_eq!(fixture.secrets_manager.reads(), 2);
+}
+
+#[tokio::test]
+async fn a_failure_is_tried_again_within_one_read() {
+    let fixture = Fixture::start("KEY").await;
+    fixture.secrets_manager.answer(OUTAGE);
+
+    let started_at = Instant::now();
+    let refused = fixture.caller("KEY").await;
+
+    assert!(refused.is_err());
+    assert_eq!(fixture.secrets_manager.reads(), 3);
+    assert!(started_at.elapsed() < Duration::from_secs(1), "{:?}", started_at.elapsed());
+}
+
+#[tokio::test]
 async fn requests_that_wait_share_one_read() {
     let fixture = Fixture::start("KEY").await;
 

@@ -1,14 +1,23 @@
 //! Presigned URLs by the arithmetic of the specification, next to the SDK: first AWS's published example, then ours.
 
-use std::time::SystemTime;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::SystemTime,
+};
 
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, future},
+};
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
+use presigned_upload::app::App;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::fixture::{FIXED, SECRET_ACCESS_KEY, app, ask_put};
+use crate::fixture::{FIXED, SECRET_ACCESS_KEY, app, ask_post, ask_put, config, sdk_config_with_api_key};
 
 /// The stages of a presigned URL's signature, from the URL and its signed headers but for `host`.
 ///
@@ -102,9 +111,13 @@ async fn our_urls_carry_the_signature_of_the_specification() {
     }
 }
 
+/// A checksum of the empty body that is signed would make S3 refuse every file,
+/// <https://github.com/awslabs/aws-sdk-rust/issues/1240>.
 #[tokio::test]
 async fn our_urls_hold_these_parameters_and_no_checksum() {
-    let app = app(&[("UPLOAD_EXPIRES_IN", "60")], None, FIXED).await;
+    let checksums = RequestChecksumCalculation::WhenSupported;
+    let sdk_config = sdk_config_with_api_key(None).request_checksum_calculation(checksums).build();
+    let app = App::new(config(&[("UPLOAD_EXPIRES_IN", "60")]), &sdk_config, FIXED).await.unwrap();
 
     let grant = ask_put(&app, &json!({ "fileType": "image/png" })).await;
 
@@ -123,4 +136,31 @@ async fn our_urls_hold_these_parameters_and_no_checksum() {
             "x-id=PutObject",
         ]
     );
+}
+
+/// Credentials that are other ones each time that they are asked for, as after a rotation.
+#[derive(Debug, Default)]
+struct Rotating(AtomicUsize);
+
+impl ProvideCredentials for Rotating {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let access_key_id = format!("ASIA{}", self.0.fetch_add(1, Ordering::SeqCst));
+        future::ProvideCredentials::ready(Ok(Credentials::new(access_key_id, SECRET_ACCESS_KEY, None, None, "test")))
+    }
+}
+
+#[tokio::test]
+async fn each_grant_is_signed_with_the_credentials_of_its_moment() {
+    let rotating = SharedCredentialsProvider::new(Rotating::default());
+    let sdk_config = sdk_config_with_api_key(None).credentials_provider(rotating).build();
+    let app = App::new(config(&[]), &sdk_config, FIXED).await.unwrap();
+
+    let posts = [ask_post(&app, "a.png", "image/png").await, ask_post(&app, "a.png", "image/png").await];
+    let puts = [ask_put(&app, &json!({})).await, ask_put(&app, &json!({})).await];
+
+    assert_ne!(posts[0]["fields"]["x-amz-credential"], posts[1]["fields"]["x-amz-credential"]);
+    assert_ne!(puts[0]["url"], puts[1]["url"]);
 }

@@ -15,8 +15,8 @@ use reqwest::{
 use serde_json::{Value, json};
 
 use crate::{
-    fixture::{API_KEY, Endpoints, REAL, app, ask_post, ask_put, config, sdk_config},
-    loopback::{S3, SecretsManager},
+    fixture::{Endpoints, REAL, app, ask_post, ask_put, config, sdk_config, sdk_config_with_api_key},
+    loopback::S3,
 };
 
 /// A clock that is two minutes behind that of the server.
@@ -144,10 +144,8 @@ async fn types_with_parameters_are_taken_as_they_were_granted() {
 #[tokio::test]
 async fn grants_for_the_bucket_as_a_host_are_taken() {
     let s3 = S3::start().await;
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    let endpoints =
-        Endpoints { s3: Some(format!("http://{}", S3::DOMAIN)), secrets_manager: Some(secrets_manager.url) };
-    let app = App::new(config(&[]), &sdk_config(endpoints).build(), REAL).await.unwrap();
+    let sdk_config = sdk_config_with_api_key(Some(&format!("http://{}", S3::DOMAIN))).build();
+    let app = App::new(config(&[]), &sdk_config, REAL).await.unwrap();
     // The bucket's name stands in front of the domain, which this client knows to be the server.
     let host = format!("uploads.{}", S3::DOMAIN);
     let client = Client::builder().resolve(&host, s3.address).build().unwrap();
