@@ -12,7 +12,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: ## Run all tests, offline
+test: ## Run all tests; offline, once `cargo fetch` has run
 	cargo test --locked
 
 .PHONY: check
@@ -50,6 +50,7 @@ template: $(VENV_READY) ## Check template.yaml
 
 .PHONY: watch
 watch: $(VENV_READY) ## Serve the function on 127.0.0.1 with hot reload, beside a local AWS
+	@echo "building the function (about two minutes the first time)"
 	cargo build --locked
 	$(VENV)/bin/python local/watch.py
 
@@ -70,6 +71,7 @@ requirements: ## Pin the newest versions of what local/requirements.in names
 	touch $(VENV_READY)
 
 $(VENV_READY): local/requirements.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	@echo "installing the local tools in $(VENV) (about a minute, once)"
 	python3 -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement local/requirements.txt

@@ -30,14 +30,6 @@ SECRET = "api-keys"
 API_KEY = "local-api-key"  # what the files of events/ present
 ROLE = "presigned-upload"
 
-# What template.yaml allows the function, and nothing else.
-ROLE_POLICY = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/tmp/*"},
-        {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"},
-    ],
-}
 TRUST_POLICY = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
@@ -66,7 +58,10 @@ def free_port(preferred):
         with contextlib.suppress(OSError), socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((HOST, port))
-            return listener.getsockname()[1]
+            free = listener.getsockname()[1]
+            if free != preferred:
+                print(f"port {preferred} is taken; using {free}, which the README's commands then need as well")
+            return free
     raise Failed(f"no port of {HOST} is free")
 
 
@@ -88,8 +83,10 @@ def wait_for(url, process, log):
 
 @contextlib.contextmanager
 def running(command, env, **kwargs):
-    """A program in a process group of its own, which ends with this block."""
-    process = subprocess.Popen(command, env={**os.environ, **env}, cwd=PROJECT, start_new_session=True, **kwargs)
+    """A program in a process group of its own, which ends with this block; it has no settings but those of `env`."""
+    ours = ("AWS_", "UPLOAD_", "API_KEYS_", "S3_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    process = subprocess.Popen(command, env={**inherited, **env}, cwd=PROJECT, start_new_session=True, **kwargs)
     try:
         yield process
     finally:
@@ -111,16 +108,25 @@ def make_resources(endpoint):
         return session.create_client(service, region_name=REGION, endpoint_url=endpoint, config=path_style)
 
     client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    client("secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps({"default": API_KEY}))
+    secret = client("secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps({"default": API_KEY}))
+    # What template.yaml allows the function on S3 and Secrets Manager, and nothing else.
+    role_policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/tmp/*"},
+            {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": secret["ARN"]},
+        ],
+    }
     iam = client("iam")
     role = iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(TRUST_POLICY))["Role"]
-    iam.put_role_policy(RoleName=ROLE, PolicyName=ROLE, PolicyDocument=json.dumps(ROLE_POLICY))
+    iam.put_role_policy(RoleName=ROLE, PolicyName=ROLE, PolicyDocument=json.dumps(role_policy))
     assumed = client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="watch", DurationSeconds=43200)
     return assumed["Credentials"]
 
 
 def main():
     STATE.mkdir(exist_ok=True)
+    os.environ["no_proxy"] = HOST  # what runs here is reached without the proxy that the shell may know
     aws_port, function_port = free_port(4566), free_port(9000)
     aws_url, function_url = f"http://{HOST}:{aws_port}", f"http://{HOST}:{function_port}"
     log = STATE / "ministack.log"
@@ -150,7 +156,8 @@ def main():
             "UPLOAD_BUCKET": BUCKET,
             "API_KEYS_SECRET_ID": SECRET,
         }
-        print(f"building and serving the function at {function_url}; the API key is {API_KEY}; Ctrl-C ends it")
+        print(f"serving the function at {function_url}; the API key is {API_KEY}; Ctrl-C ends it")
+        print("paste the README's commands into another terminal; a warning about AWS_LAMBDA_MAX_CONCURRENCY means nothing")
         command = [VENV_BIN / "cargo-lambda", "lambda", "watch"]
         command += ["--invoke-address", HOST, "--invoke-port", str(function_port), "--disable-cors"]
         watch = processes.enter_context(running(command, function))
