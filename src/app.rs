@@ -47,8 +47,9 @@ impl App {
     /// # Errors
     ///
     /// [`StartError`] where the SDK has no region or no credentials provider, or no endpoint for the bucket.
-    pub async fn new(config: Config, sdk_config: &SdkConfig, sources: Sources) -> Result<Self, StartError> {
-        let region = sdk_config.region().cloned().ok_or_else(ConfigError::missing_region)?;
+    pub async fn from_sdk_config(config: Config, sdk_config: &SdkConfig, sources: Sources) -> Result<Self, StartError> {
+        let region = sdk_config.region().filter(|region| !region.as_ref().is_empty());
+        let region = region.cloned().ok_or_else(ConfigError::missing_region)?;
         let credentials_provider =
             sdk_config.credentials_provider().ok_or_else(|| CredentialsError::not_loaded("no provider"))?;
         let s3 = Builder::from(sdk_config)
@@ -100,7 +101,7 @@ fn custom_endpoint(sdk_config: &SdkConfig) -> Option<String> {
 #[non_exhaustive]
 pub enum StartError {
     /// A setting is missing or bad.
-    #[error("bad setting")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
     /// The SDK was made without a way to get credentials.
     #[error("no AWS credentials to sign with")]

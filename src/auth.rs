@@ -23,15 +23,15 @@ pub struct ApiKeyDigest([u8; DIGEST_BYTES]);
 impl ApiKeyDigest {
     /// Digests the API key that a request presents, or nothing where it presents none.
     ///
-    /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) wins over `x-api-key: KEY`. A header that is
-    /// sent twice, or an `Authorization` of another scheme, presents nothing.
+    /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) wins over `x-api-key: KEY`; an `Authorization`
+    /// of another scheme presents nothing.
     #[must_use]
     pub fn presented_in(headers: &HeaderMap) -> Option<Self> {
-        let api_key = if headers.contains_key(AUTHORIZATION) {
-            let (scheme, api_key) = single_value(headers, &AUTHORIZATION)?.split_once(' ')?;
+        let api_key = if let Some(authorization) = headers.get(AUTHORIZATION) {
+            let (scheme, api_key) = authorization.to_str().ok()?.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(api_key)?
         } else {
-            single_value(headers, &X_API_KEY)?
+            headers.get(X_API_KEY)?.to_str().ok()?
         };
         let api_key = api_key.trim_ascii();
         (!api_key.is_empty()).then(|| Self::of(api_key))
@@ -68,14 +68,6 @@ impl fmt::Debug for ApiKeyDigest {
     }
 }
 
-fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
-        _ => None,
-    }
-}
-
 /// The name of a caller in the secret: what the log says of who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerName(Arc<str>);
@@ -102,29 +94,31 @@ impl KeySet {
     /// Reads the text of the secret: a JSON object of names to API keys, or one API key as plain text.
     ///
     /// An API key is one or more visible ASCII characters, or `sha256:` and the 64 hexadecimal digits of its digest.
-    /// A value that is neither lets no one in, and its name is in [`KeySet::refused`]: one bad entry locks out one
-    /// caller, not all of them. So does an empty object let no one in: it is how to close the door at once.
+    /// A value of the object that is neither lets no one in, and its name is in [`KeySet::refused`]: one bad entry locks
+    /// out one caller, not all of them. An empty object lets no one in at all. White space around the text is ignored.
     ///
     /// # Errors
     ///
-    /// [`SecretError`] where the text starts like JSON and is no JSON object. White space around the text is ignored.
+    /// [`SecretError`] where the text is neither. What is other JSON is no API key either: nobody means `null` to be one.
     pub fn parse(secret: &str) -> Result<Self, SecretError> {
         let secret = secret.trim_ascii();
-        if !secret.starts_with(['{', '[', '"']) {
-            return Ok(Self::from_pairs([(Self::PLAIN_TEXT_CALLER, Some(secret))]));
+        if !secret.starts_with(['{', '[', '"']) && !matches!(secret, "null" | "true" | "false") {
+            let digest = parse_api_key(secret).ok_or(SecretError::NotAnApiKey)?;
+            let name = CallerName(Self::PLAIN_TEXT_CALLER.into());
+            return Ok(Self { callers: vec![(name, digest)], refused: Vec::new() });
         }
-        let mut object: Map<String, Value> =
-            serde_json::from_str(secret).map_err(|error| SecretError { line: error.line(), column: error.column() })?;
-        let key_set = Self::from_pairs(object.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let mut object: Map<String, Value> = serde_json::from_str(secret)
+            .map_err(|error| SecretError::NotAnObject { line: error.line(), column: error.column() })?;
+        let key_set = Self::from_object(&object);
         object.values_mut().for_each(zeroize_text);
         Ok(key_set)
     }
 
-    fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
+    fn from_object(object: &Map<String, Value>) -> Self {
         let mut key_set = Self::default();
-        for (name, value) in pairs {
-            let name = CallerName(name.into());
-            match value.and_then(parse_api_key) {
+        for (name, value) in object {
+            let name = CallerName(name.as_str().into());
+            match value.as_str().and_then(parse_api_key) {
                 Some(digest) => key_set.callers.push((name, digest)),
                 None => key_set.refused.push(name),
             }
@@ -180,14 +174,23 @@ fn zeroize_text(value: &mut Value) {
     }
 }
 
-/// The secret's text starts like JSON and is no JSON object.
-///
-/// It says where, and nothing of what the text holds.
+/// Why the text of a secret is no set of API keys. It says where, and nothing of what the text holds.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the secret is no JSON object of names to API keys (line {line}, column {column})")]
-pub struct SecretError {
-    line: usize,
-    column: usize,
+#[non_exhaustive]
+pub enum SecretError {
+    /// The text is JSON, or starts like it, and is no object.
+    #[error("the secret is no JSON object of names to API keys (line {line}, column {column})")]
+    NotAnObject {
+        /// Where reading stopped, from 1.
+        line: usize,
+        /// Where reading stopped, from 1; 0 at the start of a line.
+        column: usize,
+    },
+    /// The text is plain, and no API key.
+    #[error(
+        "the secret is no API key: visible ASCII characters without spaces, or `sha256:` and 64 hexadecimal digits"
+    )]
+    NotAnApiKey,
 }
 
 #[cfg(test)]
@@ -251,14 +254,6 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_header_that_is_sent_twice() {
-        let mut twice = headers(&[("x-api-key", "KEY")]);
-        twice.append("x-api-key", HeaderValue::from_static("KEY"));
-
-        assert!(ApiKeyDigest::presented_in(&twice).is_none());
-    }
-
-    #[test]
     fn names_the_caller_of_each_key() {
         let secret = r#"{"storefront": " KEY-S\n", "mobile": "KEY-M"}"#;
 
@@ -297,21 +292,29 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_secret_lets_no_one_in() {
-        for secret in ["", " \n", "{}"] {
-            assert!(KeySet::parse(secret).unwrap().is_empty(), "{secret:?}");
-            assert_eq!(caller(secret, &[("x-api-key", "{}")]), None, "{secret:?}");
+    fn an_empty_object_lets_no_one_in() {
+        assert!(KeySet::parse(" {} ").unwrap().is_empty());
+        assert_eq!(caller("{}", &[("x-api-key", "{}")]), None);
+    }
+
+    #[test]
+    fn a_plain_secret_that_is_no_key_is_none() {
+        for secret in
+            ["", " \n", "two words", "KEY\nKEY", "clé", "\u{feff}KEY", "sha256:", "sha256:5c", "default: KEY "]
+        {
+            assert_eq!(KeySet::parse(secret).err(), Some(SecretError::NotAnApiKey), "{secret:?}");
         }
     }
 
     #[test]
-    fn a_broken_object_is_no_plain_key() {
-        for (secret, message) in [
-            (r#"{"default": "KEY""#, "the secret is no JSON object of names to API keys (line 1, column 17)"),
-            (r#""KEY""#, "the secret is no JSON object of names to API keys (line 1, column 5)"),
-            (r#"["KEY"]"#, "the secret is no JSON object of names to API keys (line 1, column 0)"),
-        ] {
-            assert_eq!(KeySet::parse(secret).unwrap_err().to_string(), message);
+    fn other_json_is_no_plain_key() {
+        for (secret, column) in
+            [(r#"{"default": "KEY""#, 17), (r#""KEY""#, 5), (r#"["KEY"]"#, 0), ("null", 4), ("true", 4)]
+        {
+            assert_eq!(
+                KeySet::parse(secret).unwrap_err().to_string(),
+                format!("the secret is no JSON object of names to API keys (line 1, column {column})")
+            );
         }
     }
 

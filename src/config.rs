@@ -14,42 +14,53 @@ pub struct Variable {
     /// What an unset variable stands for, in the form that it would be set in; `None` where it is required.
     pub default: Option<&'static str>,
     expected: &'static str,
+    is_echoed: bool,
 }
 
 const UPLOAD_BUCKET: Variable = Variable {
     name: "UPLOAD_BUCKET",
     default: None,
     expected: "the name of a general purpose bucket: 3 to 63 lower-case letters, digits, dots and hyphens",
+    is_echoed: true,
 };
 const API_KEYS_SECRET_ID: Variable = Variable {
     name: "API_KEYS_SECRET_ID",
     default: None,
     expected: "the name or the ARN of a secret: 1 to 2048 letters, digits and any of /_+=.@!:-",
+    is_echoed: false, // whoever mixes the two up puts a key here
 };
 const UPLOAD_EXPIRES_IN: Variable = Variable {
     name: "UPLOAD_EXPIRES_IN",
     default: Some("3600"),
     expected: "a whole number of seconds from 1 to 604800",
+    is_echoed: true,
 };
 const UPLOAD_MAX_BYTES: Variable = Variable {
     name: "UPLOAD_MAX_BYTES",
     default: Some("5368709120"),
     expected: "a whole number of bytes from 1 to 5368709120",
+    is_echoed: true,
 };
 const UPLOAD_ALLOWED_TYPES: Variable = Variable {
     name: "UPLOAD_ALLOWED_TYPES",
     default: Some("*/*"),
     expected: "media ranges without parameters, comma-separated, such as `image/*,application/pdf`",
+    is_echoed: true,
 };
 const UPLOAD_PREFIX: Variable = Variable {
     name: "UPLOAD_PREFIX",
     default: Some("tmp/"),
     expected: "non-empty segments, each with a slash behind it, at most 732 bytes, such as `tmp/`",
+    is_echoed: true,
 };
-const API_KEYS_TTL: Variable =
-    Variable { name: "API_KEYS_TTL", default: Some("300"), expected: "a whole number of seconds from 1 to 86400" };
+const API_KEYS_TTL: Variable = Variable {
+    name: "API_KEYS_TTL",
+    default: Some("300"),
+    expected: "a whole number of seconds from 1 to 86400",
+    is_echoed: true,
+};
 const S3_FORCE_PATH_STYLE: Variable =
-    Variable { name: "S3_FORCE_PATH_STYLE", default: Some("false"), expected: "`true` or `false`" };
+    Variable { name: "S3_FORCE_PATH_STYLE", default: Some("false"), expected: "`true` or `false`", is_echoed: true };
 
 /// The settings of one running function, each of them valid.
 #[derive(Clone, Debug)]
@@ -115,16 +126,23 @@ impl Variable {
         let held = lookup(self.name).or_else(|| self.default.map(OsString::from));
         // What is no UTF-8 is no setting either.
         let value = held.as_ref().and_then(|held| held.to_str()).and_then(parse);
-        value.ok_or(ConfigError { variable: self.name, held, expected: self.expected })
+        value.ok_or_else(|| {
+            let held = match held {
+                None => Held::Nothing,
+                Some(held) if self.is_echoed => Held::Value(held),
+                Some(_) => Held::NotShown,
+            };
+            ConfigError { variable: self.name, held, expected: self.expected }
+        })
     }
 }
 
 /// A setting that is missing or that holds what it must not.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} {}; expected {expected}", Held(held.as_ref()))]
+#[error("{variable} {held}; expected {expected}")]
 pub struct ConfigError {
     variable: &'static str,
-    held: Option<OsString>,
+    held: Held,
     expected: &'static str,
 }
 
@@ -132,17 +150,28 @@ impl ConfigError {
     /// The error of an SDK that found no region.
     #[must_use]
     pub fn missing_region() -> Self {
-        Self { variable: "AWS_REGION", held: None, expected: "the region of the bucket, such as `eu-central-1`" }
+        Self {
+            variable: "AWS_REGION",
+            held: Held::Nothing,
+            expected: "the region of the bucket, such as `eu-central-1`",
+        }
     }
 }
 
-struct Held<'a>(Option<&'a OsString>);
+/// What a variable holds, as far as it may be shown.
+#[derive(Debug, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    Value(OsString),
+    NotShown,
+}
 
-impl fmt::Display for Held<'_> {
+impl fmt::Display for Held {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(held) => write!(formatter, "holds {:?}", held.to_string_lossy()),
-            None => formatter.write_str("is not set"),
+        match self {
+            Self::Nothing => formatter.write_str("is not set"),
+            Self::Value(value) => write!(formatter, "holds {:?}", value.to_string_lossy()),
+            Self::NotShown => formatter.write_str("holds something else (not shown here)"),
         }
     }
 }
@@ -155,8 +184,8 @@ impl Bucket {
     /// What S3 keeps for names that are no general purpose bucket and that are not signed for like one.
     const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 
-    /// Reads a name by the rules of
-    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>.
+    /// Reads a name of the form in <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, and
+    /// with none of the reserved suffixes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -325,13 +354,19 @@ mod tests {
                 "tmp",
                 "non-empty segments, each with a slash behind it, at most 732 bytes, such as `tmp/`",
             ),
-            (
-                "API_KEYS_SECRET_ID",
-                "api keys",
-                "the name or the ARN of a secret: 1 to 2048 letters, digits and any of /_+=.@!:-",
-            ),
         ] {
             assert_eq!(config(&[(name, value)]).unwrap_err(), format!("{name} holds {value:?}; expected {expected}"));
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_not_shown() {
+        for value in ["", r#"{"default": "KEY"}"#, "KEY KEY"] {
+            assert_eq!(
+                config(&[("API_KEYS_SECRET_ID", value)]).unwrap_err(),
+                "API_KEYS_SECRET_ID holds something else (not shown here); expected the name or the ARN of a secret: \
+                 1 to 2048 letters, digits and any of /_+=.@!:-"
+            );
         }
     }
 
@@ -351,6 +386,9 @@ mod tests {
             "arn:aws:s3:::uploads",
             "uploads--use1-az4--x-s3",
             "uploads-s3alias",
+            "uploads--ol-s3",
+            "uploads.mrap",
+            "uploads--table-s3",
         ] {
             assert_eq!(
                 config(&[("UPLOAD_BUCKET", value)]).unwrap_err(),

@@ -1,7 +1,7 @@
 //! The event of API Gateway or of a function URL, made fit for `lambda_http`.
 //!
 //! `lambda_http` builds a whole URL from an event and panics where that is none: at a query string with a `<` in it, at
-//! an odd `Host`. Not here: what this function does read, which is left as it came.
+//! an odd `Host`. Not here: events that Lambda's own services do not send, which `lambda_http` refuses.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::{
@@ -14,8 +14,8 @@ const MAX_PATH_BYTES: usize = 1024;
 
 /// Takes out of an event what this function does not read and `lambda_http` could panic at.
 ///
-/// The query string goes, and so does the name of the host. A path that can be no route becomes `/`, and a body that is
-/// not the base64 that it is said to be stays as it is; neither is found or taken later.
+/// The query string goes, and so does the name of the host. A path that can be no route becomes `/`. A body that is not
+/// the base64 that it is said to be is read as it stands. Header names, the method and the rest stay as they came.
 #[must_use]
 #[expect(clippy::default_trait_access, reason = "the types of the query string are of a crate that is none of ours")]
 pub fn harmless(event: LambdaRequest) -> LambdaRequest {

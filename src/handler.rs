@@ -20,7 +20,7 @@ use crate::{
     response,
 };
 
-/// Answers one request, whatever it is, and writes its one log line.
+/// Answers one request, whatever it is, and writes its one `info` line; a failure of ours has an `error` line before it.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let now = (app.sources.now)();
     let id = (app.sources.new_id)();
@@ -32,20 +32,23 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let outcome = answer(app, route, &request, &mut caller, now, id).await;
 
     let request_id = request.lambda_context_ref().map(|context| context.request_id.as_str());
+    let api_request_id = api_context(&request).and_then(|context| context.request_id);
     let code = outcome.as_ref().err().map(Error::code);
+    let reason = outcome.as_ref().err().map(Error::to_string);
     let response = outcome.unwrap_or_else(|error| {
         if error.status().is_server_error() {
-            error!(request_id, error = %Chain(&error), "request failed");
+            error!(request_id, api_request_id, error = %Chain(&error), "request failed");
         }
         response::problem(&error)
     });
     info!(
         request_id,
-        api_request_id = api_context(&request).and_then(|context| context.request_id),
+        api_request_id,
         method = request.method().as_str(),
         route = route.map(Route::path),
         status = response.status().as_u16(),
         code,
+        reason,
         caller = caller.as_ref().map(CallerName::as_str),
         duration_ms = started_at.elapsed().as_secs_f64() * 1000.0,
         "request"
@@ -172,7 +175,7 @@ impl Route {
 /// What API Gateway says of a request, whichever payload it sends: 1.0, or 2.0 as function URLs do as well.
 struct ApiContext<'a> {
     stage: Option<&'a str>,
-    /// What the caller finds in the header `apigw-requestid` of the answer.
+    /// What the caller of an HTTP API finds in the header `apigw-requestid` of the answer.
     request_id: Option<&'a str>,
 }
 

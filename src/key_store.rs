@@ -2,10 +2,7 @@
 //!
 //! Not here: what a secret may hold and how keys are compared (`auth.rs`), and statuses (`error.rs`).
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_secretsmanager::{
     Client,
@@ -33,11 +30,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one attempt may take: a connection that hangs leaves time for another one.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1400);
 
-/// How long the first wait between two attempts may take: all three have to fit into [`READ_TIMEOUT`].
+/// How long the first wait between two attempts may take: a failure that comes at once is tried again in time.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The least time between two reads while there is a key set to serve, so that wrong keys and outages cost nothing.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The same while there is none: whoever waited for a read that failed shares its failure, and the next one tries again.
+const FIRST_READ_INTERVAL: Duration = READ_TIMEOUT;
 
 /// The API keys of one secret.
 #[derive(Debug)]
@@ -45,7 +45,6 @@ pub struct KeyStore {
     client: Client,
     secret_id: SecretId,
     ttl: Duration,
-    reads: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -69,36 +68,38 @@ impl KeyStore {
         let retries = RetryConfig::standard().with_initial_backoff(INITIAL_BACKOFF);
         let config = Builder::from(sdk_config).timeout_config(timeouts).retry_config(retries).build();
         let client = Client::from_conf(config);
-        Self { client, secret_id, ttl, reads: AtomicU64::default(), state: Mutex::default() }
+        Self { client, secret_id, ttl, state: Mutex::default() }
     }
 
     /// Reads the secret for the first time, before the first request.
     ///
     /// # Errors
     ///
-    /// [`KeyStoreError`] within 3 s, and nothing is lost: the first request tries again.
+    /// [`KeyStoreError`] within 3 s, and nothing is lost: the first request tries again, however soon it comes.
     pub async fn load(&self, now: SystemTime) -> Result<(), KeyStoreError> {
-        self.read(&mut *self.state.lock().await, now).await
+        let mut state = self.state.lock().await;
+        let outcome = self.read(&mut state, now).await;
+        if outcome.is_err() {
+            state.read_at = None;
+        }
+        outcome
     }
 
     /// The caller whose API key was presented, or nothing where the secret does not hold it.
     ///
-    /// Reads the secret where it has not been read, is older than its time to live, or does not hold the key; the last
-    /// two at most once in 10 s. While reading fails, the last key set is served, whatever its age. Requests that come
-    /// in during a read wait for it and share its outcome.
+    /// Reads the secret where it has not been read (at most once in 3 s), is older than its time to live, or does not
+    /// hold the key (at most once in 10 s). While reading fails, the last key set is served, whatever its age. Requests
+    /// that come in during a read wait for it and share its outcome.
     ///
     /// # Errors
     ///
     /// [`KeyStoreError`] where the secret has never been read, so that nobody can be judged.
     pub async fn verify(&self, presented: &ApiKeyDigest, now: SystemTime) -> Result<Option<CallerName>, KeyStoreError> {
-        let reads_before = self.reads.load(Ordering::Relaxed);
         let mut state = self.state.lock().await;
-        let was_just_read = self.reads.load(Ordering::Relaxed) != reads_before;
-
         if let Some(caller) = state.fresh_key_set(self.ttl, now).and_then(|key_set| key_set.verify(presented)) {
             return Ok(Some(caller.clone()));
         }
-        if !was_just_read && state.may_be_read(now) {
+        if state.may_be_read(now) {
             let outcome = self.read(&mut state, now).await;
             state.served_or(outcome, now)?;
         }
@@ -108,9 +109,7 @@ impl KeyStore {
 
     async fn read(&self, state: &mut State, now: SystemTime) -> Result<(), KeyStoreError> {
         state.read_at = Some(now);
-        let outcome = timeout(READ_TIMEOUT, self.fetch()).await;
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        let key_set = outcome??;
+        let key_set = timeout(READ_TIMEOUT, self.fetch()).await??;
         for name in key_set.refused() {
             warn!(name, "the secret has a value that is no API key; it lets no one in");
         }
@@ -136,9 +135,9 @@ impl State {
         (distance(served.fetched_at, now) < ttl).then_some(&served.key_set)
     }
 
-    /// Whether a read is due: always while there is nothing to serve, else when the last one is long enough ago.
     fn may_be_read(&self, now: SystemTime) -> bool {
-        self.served.is_none() || self.read_at.is_none_or(|read_at| distance(read_at, now) >= READ_INTERVAL)
+        let interval = if self.served.is_some() { READ_INTERVAL } else { FIRST_READ_INTERVAL };
+        self.read_at.is_none_or(|read_at| distance(read_at, now) >= interval)
     }
 
     /// Lets a failed read pass where there is a key set to serve; it is logged here, since it ends here.
@@ -176,7 +175,7 @@ pub enum KeyStoreError {
     /// The secret holds text that is neither one API key nor an object of them.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// Another request's read failed while this one waited for it.
-    #[error("the read that this request waited for failed")]
+    /// The last read failed, and it is too early for another one.
+    #[error("the last read failed less than 3 s ago; its cause is in the log line of that request")]
     JustFailed,
 }

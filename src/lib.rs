@@ -15,9 +15,9 @@
 //! What they work with is put together once at the start: [`config`] reads the settings, [`app`] the rest, and [`logs`]
 //! says what is written where.
 //!
-//! `auth`, `config`, `error`, `event`, `object_key`, `presigned_post`, `request` and `response` are a functional core: values in,
-//! values out. The clock, the random id, the environment and the credentials are read around them (`clippy.toml` keeps
-//! it so).
+//! `auth`, `config`, `event`, `object_key`, `presigned_post`, `request` and `response` are a functional core: values in,
+//! values out. The clock, the random id and the environment are read around them, in `main.rs`; `clippy.toml` forbids
+//! them everywhere else.
 
 pub mod app;
 pub mod auth;

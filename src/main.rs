@@ -43,7 +43,7 @@ async fn run() -> Result<(), Error> {
     let http_client =
         aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let sdk_config = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client).load().await;
-    let app = App::new(config, &sdk_config, SOURCES).await?;
+    let app = App::from_sdk_config(config, &sdk_config, SOURCES).await?;
     // Before `run` asks for the first event: until then Lambda gives the whole CPU, and no caller waits.
     if let Err(error) = app.key_store.load((SOURCES.now)()).await {
         warn!(error = %Chain(&error), "API keys not read at the start; the first request tries again");

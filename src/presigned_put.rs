@@ -23,7 +23,8 @@ use crate::{
 
 /// What one URL may upload: this object, of this type where there is one, until the lifetime is over.
 ///
-/// A presigned PUT cannot bound the size of the file: S3 has no such condition for it.
+/// S3 takes no other header that starts with `x-amz-`. It has no condition on the size of the file for a PUT, and the
+/// uploader chooses the object's `Content-Disposition`, `Content-Encoding`, `Cache-Control` and `Expires`.
 #[derive(Clone, Copy, Debug)]
 pub struct PutGrant<'a> {
     /// The bucket that the file is sent to.
@@ -65,14 +66,6 @@ impl PutGrant<'_> {
 #[derive(Serialize)]
 pub struct PresignedUrl(String);
 
-impl PresignedUrl {
-    /// The URL, for the answer.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
 impl fmt::Debug for PresignedUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("PresignedUrl(..)")
@@ -89,4 +82,16 @@ pub enum PresignedPutError {
     /// The SDK could not sign, most likely for want of credentials.
     #[error("the SDK did not sign the URL")]
     Sign(#[from] Box<SdkError<PutObjectError>>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_url() {
+        let url = PresignedUrl("https://uploads.s3.amazonaws.com/?X-Amz-Signature=00".to_owned());
+
+        assert_eq!(format!("{url:?}"), "PresignedUrl(..)");
+    }
 }

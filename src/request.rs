@@ -5,7 +5,7 @@
 use std::fmt;
 
 use mediatype::MediaType;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{error::Category, value::RawValue};
 
 /// The most bytes of a request body that are read.
@@ -81,12 +81,15 @@ impl PresignRequest {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The bytes are not JSON (RFC 8259).
+    /// The bytes are not UTF-8, as JSON has to be (RFC 8259 §8.1).
+    #[error("the request body is not UTF-8")]
+    NotUtf8,
+    /// The text is not JSON (RFC 8259).
     #[error("the request body is not JSON (line {line}, column {column})")]
     NotJson {
-        /// Where reading stopped, from 1; 0 where the bytes are not UTF-8.
+        /// Where reading stopped, from 1.
         line: usize,
-        /// Where reading stopped, from 1; 0 where the bytes are not UTF-8.
+        /// Where reading stopped, from 1; 0 at the start of a line.
         column: usize,
     },
     /// The JSON is no object.
@@ -96,8 +99,14 @@ pub enum BodyError {
     #[error("the request body names `fileName` or `fileType` twice")]
     DuplicateMember,
     /// Members are missing or break their rules.
-    #[error("the request body has missing or invalid members")]
+    #[error("the request body has missing or invalid members: {}", names(.0))]
     Fields(Vec<FieldError>),
+}
+
+impl BodyError {
+    fn not_json(error: &serde_json::Error) -> Self {
+        Self::NotJson { line: error.line(), column: error.column() }
+    }
 }
 
 /// One member that is missing or breaks a rule.
@@ -105,6 +114,10 @@ pub enum BodyError {
 pub struct FieldError {
     name: &'static str,
     reason: String,
+}
+
+fn names(fields: &[FieldError]) -> String {
+    fields.iter().map(|field| field.name).collect::<Vec<_>>().join(", ")
 }
 
 /// The members as they were sent, not decoded yet, so that each can be refused by name.
@@ -118,21 +131,17 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     fn parse(body: &'a [u8]) -> Result<Self, BodyError> {
-        let body = std::str::from_utf8(body).map_err(|_| BodyError::NotJson { line: 0, column: 0 })?.trim_ascii();
-        if body.is_empty() {
-            return Ok(Self::default());
-        }
-        let members = serde_json::from_str(body);
-        match members {
-            // serde takes an array of the members in order for a struct as well.
-            Ok(members) if body.starts_with('{') => Ok(members),
-            Ok(_) => Err(BodyError::NotAnObject),
-            Err(error) => Err(match error.classify() {
-                Category::Data if body.starts_with('{') => BodyError::DuplicateMember,
-                Category::Data => BodyError::NotAnObject,
-                Category::Syntax | Category::Eof | Category::Io => {
-                    BodyError::NotJson { line: error.line(), column: error.column() }
-                }
+        let body = std::str::from_utf8(body).map_err(|_| BodyError::NotUtf8)?;
+        match body.trim_ascii_start().bytes().next() {
+            None => Ok(Self::default()),
+            Some(b'{') => serde_json::from_str(body).map_err(|error| match error.classify() {
+                Category::Data => BodyError::DuplicateMember,
+                Category::Syntax | Category::Eof | Category::Io => BodyError::not_json(&error),
+            }),
+            // Not left to serde, which takes an array of the members in order for a struct as well.
+            Some(_) => Err(match serde_json::from_str::<IgnoredAny>(body) {
+                Ok(_) => BodyError::NotAnObject,
+                Err(error) => BodyError::not_json(&error),
             }),
         }
     }
@@ -239,7 +248,8 @@ pub struct ContentType(String);
 impl ContentType {
     const MAX_BYTES: usize = 255;
 
-    /// Reads a media type (RFC 9110 §8.3.1, its names as RFC 6838 §4.2 restricts them) of at most 255 bytes.
+    /// Reads a media type of at most 255 bytes: RFC 9110 §8.3.1, with names as RFC 6838 §4.2 restricts them, and without
+    /// tabs and empty parameters.
     ///
     /// # Errors
     ///
@@ -393,8 +403,10 @@ mod tests {
     fn refuses_bodies_that_are_no_json_object() {
         assert_eq!(media("{", ANY), Err(BodyError::NotJson { line: 1, column: 1 }));
         assert_eq!(media("{}\n{}", ANY), Err(BodyError::NotJson { line: 2, column: 1 }));
+        assert_eq!(media("\n\n{", ANY), Err(BodyError::NotJson { line: 3, column: 1 }));
         assert_eq!(media("fileName=a.png", ANY), Err(BodyError::NotJson { line: 1, column: 2 }));
-        for body in ["null", "1", "\"a\"", "[]", r#"["a.png", "image/png"]"#] {
+        assert_eq!(media("truex", ANY), Err(BodyError::NotJson { line: 1, column: 5 }));
+        for body in ["null", "1", "\"a\"", "[]", "[1, 2, 3]", r#"["a.png", "image/png"]"#] {
             assert_eq!(media(body, ANY), Err(BodyError::NotAnObject), "{body:?}");
         }
         assert_eq!(media(r#"{"fileName": "a", "fileName": "b"}"#, ANY), Err(BodyError::DuplicateMember));
@@ -405,7 +417,7 @@ mod tests {
         let allowed_types = AllowedTypes::parse(ANY).unwrap();
         let rules = Rules { max_file_name_bytes: 983, allowed_types: &allowed_types };
 
-        assert_eq!(MediaRequest::parse(b"{\"\xff\": 1}", rules), Err(BodyError::NotJson { line: 0, column: 0 }));
+        assert_eq!(MediaRequest::parse(b"{\"\xff\": 1}", rules), Err(BodyError::NotUtf8));
     }
 
     #[test]

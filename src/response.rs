@@ -44,9 +44,10 @@ pub fn presign(url: &PresignedUrl, object_key: &ObjectKey) -> Response<Body> {
     #[derive(Serialize)]
     struct Presign<'a> {
         url: &'a PresignedUrl,
-        key: &'a str,
+        #[serde(rename = "key")]
+        object_key: &'a str,
     }
-    ok(&Presign { url, key: object_key.as_str() })
+    ok(&Presign { url, object_key: object_key.as_str() })
 }
 
 /// Answers `GET /healthz`: the function runs; nothing else was looked at. The timestamp is in Unix seconds.

@@ -10,7 +10,7 @@ use crate::fixture::{FIXED, ask_post, ask_put, config, sdk_config_with_api_key};
 /// Asks for both grants, and holds them to the same bucket URL.
 async fn assert_bucket_url(pairs: &[(&str, &str)], s3: Option<&str>, change: fn(Builder) -> Builder, expected: &str) {
     let sdk_config = change(sdk_config_with_api_key(s3)).build();
-    let app = App::new(config(pairs), &sdk_config, FIXED).await.unwrap();
+    let app = App::from_sdk_config(config(pairs), &sdk_config, FIXED).await.unwrap();
 
     let post = ask_post(&app, "a.png", "image/png").await;
     let put = ask_put(&app, &json!({})).await;
@@ -112,7 +112,7 @@ async fn custom_endpoints_are_taken_the_one_for_s3_first() {
 async fn a_region_that_is_no_name_stops_the_start() {
     let sdk_config = sdk_config_with_api_key(None).region(Region::new("eu central 1")).build();
 
-    let error = App::new(config(&[]), &sdk_config, FIXED).await.err().unwrap();
+    let error = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.err().unwrap();
 
     assert_eq!(
         Chain(&error).to_string(),
@@ -125,10 +125,10 @@ async fn a_region_that_is_no_name_stops_the_start() {
 async fn a_missing_region_stops_the_start() {
     let sdk_config = sdk_config_with_api_key(None).region(None).build();
 
-    let error = App::new(config(&[]), &sdk_config, FIXED).await.err().unwrap();
+    let error = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.err().unwrap();
 
     assert_eq!(
         Chain(&error).to_string(),
-        "bad setting: AWS_REGION is not set; expected the region of the bucket, such as `eu-central-1`"
+        "AWS_REGION is not set; expected the region of the bucket, such as `eu-central-1`"
     );
 }

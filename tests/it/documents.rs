@@ -1,4 +1,4 @@
-//! The documents say what the code does: settings and error codes are the same in `Config`, README and template.
+//! The documents say what the code does: the settings are the same in `Config`, in the README and in the template.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

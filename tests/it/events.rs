@@ -60,6 +60,30 @@ async fn same_request_gets_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn members_and_form_fields_come_in_the_order_of_the_documentation() {
+    let app = app(&[], None, FIXED).await;
+
+    let answer = handle(&app, post("/media/", &json!({ "fileName": "a.png", "fileType": "image/png" }))).await;
+
+    let body = std::str::from_utf8(answer.body()).unwrap();
+    let names = [
+        "url",
+        "fields",
+        "key",
+        "Content-Type",
+        "x-amz-algorithm",
+        "x-amz-credential",
+        "x-amz-date",
+        "x-amz-security-token",
+        "policy",
+        "x-amz-signature",
+        "fileKey",
+    ];
+    let places: Vec<_> = names.iter().map(|name| body.find(&format!("\"{name}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "{body}");
+}
+
+#[tokio::test]
 async fn takes_a_body_of_64_kib_and_no_more() {
     let app = app(&[], None, FIXED).await;
     let body = |length: usize| {
@@ -118,7 +142,7 @@ async fn longest_name_is_what_the_object_key_has_room_for() {
 
 /// Most of these make `lambda_http` panic where they come through as they are.
 #[tokio::test]
-async fn no_event_costs_more_than_a_4xx() {
+async fn what_lambda_http_panics_at_is_answered() {
     let app = app(&[], None, FIXED).await;
     let media: Value = serde_json::from_str(&read("events", "media.json")).unwrap();
     let rest: Value = serde_json::from_str(&read("events", "media-rest-api.json")).unwrap();

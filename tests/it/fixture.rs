@@ -83,7 +83,7 @@ pub(crate) fn sdk_config_with_api_key(s3: Option<&str>) -> aws_types::sdk_config
 /// The function with [`API_KEY`], over `s3` where there is one.
 pub(crate) async fn app(pairs: &[(&str, &str)], s3: Option<&S3>, sources: Sources) -> App {
     let sdk_config = sdk_config_with_api_key(s3.map(S3::url).as_deref()).build();
-    App::new(config(pairs), &sdk_config, sources).await.unwrap()
+    App::from_sdk_config(config(pairs), &sdk_config, sources).await.unwrap()
 }
 
 /// A `POST` of the JSON `body` with [`API_KEY`], as an HTTP API hands it to the function.

@@ -52,6 +52,10 @@ fn known(name: &str) -> Result<Option<String>, String> {
     Ok(Some(name.to_owned()))
 }
 
+fn just_failed() -> Result<Option<String>, String> {
+    Err("the last read failed less than 3 s ago; its cause is in the log line of that request".to_owned())
+}
+
 #[tokio::test]
 async fn reads_both_formats() {
     let plain = Fixture::start("KEY").await;
@@ -141,6 +145,8 @@ async fn every_failure_leaves_the_last_keys_in_place() {
         Answer::Garbage(""),
         Answer::Binary,
         Answer::Text(r#"{"default": "KEY"#.to_owned()),
+        Answer::Text("two words".to_owned()),
+        Answer::Text("null".to_owned()),
     ] {
         let mut fixture = Fixture::start("KEY").await;
         assert_eq!(fixture.caller("KEY").await, known("default"));
@@ -163,7 +169,7 @@ async fn an_empty_object_closes_the_door() {
 }
 
 #[tokio::test]
-async fn without_a_first_read_nobody_is_judged_and_each_request_tries_again() {
+async fn without_a_first_read_nobody_is_judged_and_reading_goes_on() {
     let refused = "Secrets Manager did not give the secret: ";
     for (failure, error) in [
         (OUTAGE, format!("{refused}service error: InternalServiceError: InternalServiceError")),
@@ -180,15 +186,18 @@ async fn without_a_first_read_nobody_is_judged_and_each_request_tries_again() {
             "the secret is no JSON object of names to API keys (line 1, column 16)".to_owned(),
         ),
     ] {
-        let fixture = Fixture::start("").await;
+        let mut fixture = Fixture::start("").await;
         fixture.secrets_manager.answer(failure);
 
         let load = fixture.key_store.load(fixture.now).await.unwrap_err();
         let first_request = fixture.caller("KEY").await;
         fixture.secrets_manager.answer_text("KEY");
+        let too_early = fixture.caller("KEY").await;
+        fixture.after(Duration::from_secs(3));
 
         assert_eq!(Chain(&load).to_string(), error);
         assert_eq!(first_request, Err(error));
+        assert_eq!(too_early, just_failed());
         assert_eq!(fixture.caller("KEY").await, known("default"));
     }
 }
@@ -207,6 +216,7 @@ async fn a_secrets_manager_that_hangs_costs_3_s_at_most() {
 
     // With keys to serve, the wait is the same, and the answer is theirs.
     fixture.secrets_manager.answer_text("KEY");
+    fixture.after(Duration::from_secs(3));
     assert_eq!(fixture.caller("KEY").await, known("default"));
     fixture.secrets_manager.answer(Answer::Nothing);
     fixture.after(TTL);
@@ -263,7 +273,7 @@ async fn requests_that_wait_share_one_failure() {
 
     assert!(started_at.elapsed() < Duration::from_millis(3_300), "{:?}", started_at.elapsed());
     assert!(first.is_err());
-    assert_eq!(second, Err("the read that this request waited for failed".to_owned()));
+    assert_eq!(second, just_failed());
 }
 
 #[tokio::test]
@@ -274,4 +284,14 @@ async fn a_clock_that_is_set_back_does_not_stop_the_reading() {
     fixture.now -= TTL;
 
     assert_eq!(fixture.caller("OLD").await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_request_that_came_before_a_read_does_not_start_another_one() {
+    let mut fixture = Fixture::start("KEY").await;
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    fixture.now -= Duration::from_millis(5);
+
+    assert_eq!(fixture.caller("WRONG").await, Ok(None));
+    assert_eq!(fixture.secrets_manager.reads(), 1);
 }

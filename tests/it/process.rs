@@ -192,7 +192,7 @@ async fn writes_one_info_line_a_request() {
     for name in ["media.json", "presign.json", "refused-members.json", "refused-unknown-api-key.json"] {
         runtime_api.answer(name).await;
     }
-    for name in ["healthz.json", "refused-path.json", "refused-method.json"] {
+    for name in ["healthz.json", "refused-path.json", "refused-method.json", "media-rest-api.json"] {
         runtime_api.answer(name).await;
     }
 
@@ -215,11 +215,48 @@ async fn writes_one_info_line_a_request() {
             json!({ "level": "INFO", "message": "API keys read", "callers": 1 }),
             request("POST", 200, json!({ "route": "/media/", "caller": "storefront" })),
             request("POST", 200, json!({ "route": "/v1/assets/presign", "caller": "storefront" })),
-            request("POST", 400, json!({ "route": "/media/", "caller": "storefront", "code": "bad_request" })),
-            request("POST", 401, json!({ "route": "/media/", "code": "unauthorized" })),
+            request(
+                "POST",
+                400,
+                json!({
+                    "route": "/media/",
+                    "caller": "storefront",
+                    "code": "bad_request",
+                    "reason": "the request body has missing or invalid members: fileName, fileType",
+                })
+            ),
+            request(
+                "POST",
+                401,
+                json!({ "route": "/media/", "code": "unauthorized", "reason": "the API key is not known" })
+            ),
             request("GET", 200, json!({ "route": "/healthz" })),
-            request("POST", 404, json!({ "code": "not_found" })),
-            request("GET", 405, json!({ "route": "/media/", "code": "method_not_allowed" })),
+            request(
+                "POST",
+                404,
+                json!({
+                    "code": "not_found",
+                    "reason": "no such path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`",
+                })
+            ),
+            request(
+                "GET",
+                405,
+                json!({
+                    "route": "/media/",
+                    "code": "method_not_allowed",
+                    "reason": "this path expects the method POST",
+                })
+            ),
+            request(
+                "POST",
+                200,
+                json!({
+                    "route": "/media/",
+                    "caller": "storefront",
+                    "api_request_id": "7d3a9c1e-5a5e-4a55-8a9c-2f6d3c1b0a99",
+                })
+            ),
         ]
     );
 }
@@ -257,6 +294,53 @@ async fn log_holds_no_secret_at_any_level() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_the_secret_is_in_the_log() {
+    let secrets_manager = SecretsManager::start(r#"{"storefront": "", "mobile": "two words"}"#).await;
+    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
+    let function = start(&runtime_api, &secrets_manager, &[]);
+
+    assert_eq!(runtime_api.answer("media.json").await["statusCode"], 401);
+    secrets_manager.answer(Answer::Binary);
+    // An unknown key makes the secret be read again, 10 s after the last time.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(runtime_api.answer("media.json").await["statusCode"], 401);
+
+    let mut lines: Vec<_> = log(function).await.into_iter().map(without_time).collect();
+    lines.retain(|line| line["level"] == "WARN");
+    lines[..2].sort_unstable_by_key(|line| line["name"].to_string());
+    let age = lines[3].as_object_mut().unwrap().remove("age_seconds").unwrap();
+    assert!((10..60).contains(&age.as_u64().unwrap()), "{age}");
+    let refused = "the secret has a value that is no API key; it lets no one in";
+    assert_eq!(
+        lines,
+        [
+            json!({ "level": "WARN", "message": refused, "name": "mobile" }),
+            json!({ "level": "WARN", "message": refused, "name": "storefront" }),
+            json!({ "level": "WARN", "message": "the secret holds no API key; every request will be refused" }),
+            json!({
+                "level": "WARN",
+                "message": "API keys not read again; serving the last ones",
+                "error": "the secret is binary; expected text",
+            }),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_odd_query_string_is_not_read() {
+    let secrets_manager = SecretsManager::start(API_KEY).await;
+    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
+    let _function = start(&runtime_api, &secrets_manager, &[]);
+    let odd = event("media.json").replace(r#""rawQueryString": """#, r#""rawQueryString": "a=<b>""#);
+    assert_ne!(odd, event("media.json"));
+
+    let (path, answer) = runtime_api.invoke(&odd).await;
+
+    assert!(path.ends_with("/response"), "{path}: {answer}");
+    assert_eq!(answer["statusCode"], 200);
+}
+
+#[tokio::test]
 async fn a_secrets_manager_that_fails_at_the_start_is_asked_again_by_the_first_request() {
     let secrets_manager = SecretsManager::start(API_KEY).await;
     secrets_manager.answer(Answer::Error(StatusCode::BAD_REQUEST, "AccessDeniedException"));
@@ -266,6 +350,7 @@ async fn a_secrets_manager_that_fails_at_the_start_is_asked_again_by_the_first_r
     let refused = runtime_api.answer("media.json").await;
     let healthy = runtime_api.answer("healthz.json").await;
     secrets_manager.answer_text(API_KEY);
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let granted = runtime_api.answer("media.json").await;
 
     assert_eq!(refused["statusCode"], 500);
@@ -296,6 +381,7 @@ async fn a_secrets_manager_that_fails_at_the_start_is_asked_again_by_the_first_r
                 "level": "ERROR",
                 "message": "request failed",
                 "request_id": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
+                "api_request_id": "JKJaXmPLvHcESHA=",
                 "error": format!("the API keys are not known yet: {cause}"),
             }),
         ]

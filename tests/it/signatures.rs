@@ -7,17 +7,19 @@ use std::{
 
 use aws_credential_types::{
     Credentials,
-    provider::{ProvideCredentials, SharedCredentialsProvider, future},
+    provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
 };
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
-use presigned_upload::app::App;
+use presigned_upload::{app::App, handler::handle};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::fixture::{FIXED, SECRET_ACCESS_KEY, app, ask_post, ask_put, config, sdk_config_with_api_key};
+use crate::fixture::{
+    FIXED, SECRET_ACCESS_KEY, app, ask_post, ask_put, config, json_of, post, sdk_config_with_api_key,
+};
 
 /// The stages of a presigned URL's signature, from the URL and its signed headers but for `host`.
 ///
@@ -117,7 +119,7 @@ async fn our_urls_carry_the_signature_of_the_specification() {
 async fn our_urls_hold_these_parameters_and_no_checksum() {
     let checksums = RequestChecksumCalculation::WhenSupported;
     let sdk_config = sdk_config_with_api_key(None).request_checksum_calculation(checksums).build();
-    let app = App::new(config(&[("UPLOAD_EXPIRES_IN", "60")]), &sdk_config, FIXED).await.unwrap();
+    let app = App::from_sdk_config(config(&[("UPLOAD_EXPIRES_IN", "60")]), &sdk_config, FIXED).await.unwrap();
 
     let grant = ask_put(&app, &json!({ "fileType": "image/png" })).await;
 
@@ -138,29 +140,52 @@ async fn our_urls_hold_these_parameters_and_no_checksum() {
     );
 }
 
-/// Credentials that are other ones each time that they are asked for, as after a rotation.
-#[derive(Debug, Default)]
-struct Rotating(AtomicUsize);
+/// Credentials that are other ones each time that they are asked for, as after a rotation, and none after a while.
+#[derive(Debug)]
+struct Rotating {
+    asked: AtomicUsize,
+    end: usize,
+}
 
 impl ProvideCredentials for Rotating {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        let access_key_id = format!("ASIA{}", self.0.fetch_add(1, Ordering::SeqCst));
-        future::ProvideCredentials::ready(Ok(Credentials::new(access_key_id, SECRET_ACCESS_KEY, None, None, "test")))
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
+        let credentials = Credentials::new(format!("ASIA{asked}"), SECRET_ACCESS_KEY, None, None, "test");
+        let ended = || CredentialsError::not_loaded("ended");
+        future::ProvideCredentials::ready((asked < self.end).then_some(credentials).ok_or_else(ended))
     }
+}
+
+async fn app_with_credentials(end: usize) -> App {
+    let rotating = SharedCredentialsProvider::new(Rotating { asked: AtomicUsize::new(0), end });
+    let sdk_config = sdk_config_with_api_key(None).credentials_provider(rotating).build();
+    App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.unwrap()
 }
 
 #[tokio::test]
 async fn each_grant_is_signed_with_the_credentials_of_its_moment() {
-    let rotating = SharedCredentialsProvider::new(Rotating::default());
-    let sdk_config = sdk_config_with_api_key(None).credentials_provider(rotating).build();
-    let app = App::new(config(&[]), &sdk_config, FIXED).await.unwrap();
+    let app = app_with_credentials(usize::MAX).await;
 
     let posts = [ask_post(&app, "a.png", "image/png").await, ask_post(&app, "a.png", "image/png").await];
     let puts = [ask_put(&app, &json!({})).await, ask_put(&app, &json!({})).await];
 
     assert_ne!(posts[0]["fields"]["x-amz-credential"], posts[1]["fields"]["x-amz-credential"]);
     assert_ne!(puts[0]["url"], puts[1]["url"]);
+}
+
+#[tokio::test]
+async fn without_credentials_nothing_is_granted() {
+    // The first ones are those that the secret is read with.
+    let app = app_with_credentials(1).await;
+    let body = json!({ "fileName": "a.png", "fileType": "image/png" });
+
+    for path in ["/media/", "/v1/assets/presign"] {
+        let answer = handle(&app, post(path, &body)).await;
+
+        assert_eq!(answer.status(), 500, "{path}");
+        assert_eq!(json_of(&answer)["detail"], "could not generate upload URL", "{path}");
+    }
 }

@@ -1,8 +1,9 @@
 //! What `handle` grants, sent to an S3 server as a client would send it: taken and read back byte for byte, and refused
-//! as soon as anything of it is altered.
+//! once a part of the grant is altered.
 //!
 //! The server is `s3s` over a folder. It answers some refusals with a 400 where S3 says 403; that it refuses, and that
-//! nothing is stored, is what counts here.
+//! nothing is stored, is what counts here. It also takes headers of a PUT that nobody signed, where S3 refuses those that
+//! start with `x-amz-`, so that it cannot show this.
 
 use std::time::{Duration, SystemTime};
 
@@ -145,7 +146,7 @@ async fn types_with_parameters_are_taken_as_they_were_granted() {
 async fn grants_for_the_bucket_as_a_host_are_taken() {
     let s3 = S3::start().await;
     let sdk_config = sdk_config_with_api_key(Some(&format!("http://{}", S3::DOMAIN))).build();
-    let app = App::new(config(&[]), &sdk_config, REAL).await.unwrap();
+    let app = App::from_sdk_config(config(&[]), &sdk_config, REAL).await.unwrap();
     // The bucket's name stands in front of the domain, which this client knows to be the server.
     let host = format!("uploads.{}", S3::DOMAIN);
     let client = Client::builder().resolve(&host, s3.address).build().unwrap();
