@@ -41,18 +41,10 @@ impl ApiKeyDigest {
         Self(Sha256::digest(api_key).into())
     }
 
-    fn from_hex(hex: &str) -> Option<Self> {
-        let mut digest = [0; DIGEST_BYTES];
-        let digits = hex.as_bytes().chunks_exact(2);
-        if hex.len() != 2 * DIGEST_BYTES {
-            return None;
-        }
-        for (byte, pair) in digest.iter_mut().zip(digits) {
-            let pair =
-                std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-            *byte = u8::from_str_radix(pair, 16).ok()?;
-        }
-        Some(Self(digest))
+    fn from_hex(digits: &str) -> Option<Self> {
+        let mut digest = Self([0; DIGEST_BYTES]);
+        hex::decode_to_slice(digits, &mut digest.0).ok()?;
+        Some(digest)
     }
 }
 
@@ -160,8 +152,8 @@ impl KeySet {
 
 fn parse_api_key(value: &str) -> Option<ApiKeyDigest> {
     let value = value.trim_ascii();
-    if let Some(hex) = value.strip_prefix(DIGEST_MARK) {
-        return ApiKeyDigest::from_hex(hex);
+    if let Some(digits) = value.strip_prefix(DIGEST_MARK) {
+        return ApiKeyDigest::from_hex(digits);
     }
     // A header carries nothing else unchanged (RFC 9110 §5.5).
     let is_api_key = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());

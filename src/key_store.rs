@@ -33,7 +33,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1400);
 /// How long the first wait between two attempts may take: a failure that comes at once is tried again in time.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The least time between two reads while there is a key set to serve, so that wrong keys and outages cost nothing.
+/// The least time between two reads while there is a key set to serve, so that wrong keys and outages cost nothing. A time
+/// to live that is shorter is the least time, then.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The same while there is none: whoever waited for a read that failed shares its failure, and the next one tries again.
@@ -99,7 +100,7 @@ impl KeyStore {
         if let Some(caller) = state.fresh_key_set(self.ttl, now).and_then(|key_set| key_set.verify(presented)) {
             return Ok(Some(caller.clone()));
         }
-        if state.may_be_read(now) {
+        if state.may_be_read(self.ttl, now) {
             let outcome = self.read(&mut state, now).await;
             state.served_or(outcome, now)?;
         }
@@ -135,8 +136,8 @@ impl State {
         (distance(served.fetched_at, now) < ttl).then_some(&served.key_set)
     }
 
-    fn may_be_read(&self, now: SystemTime) -> bool {
-        let interval = if self.served.is_some() { READ_INTERVAL } else { FIRST_READ_INTERVAL };
+    fn may_be_read(&self, ttl: Duration, now: SystemTime) -> bool {
+        let interval = if self.served.is_some() { READ_INTERVAL.min(ttl) } else { FIRST_READ_INTERVAL };
         self.read_at.is_none_or(|read_at| distance(read_at, now) >= interval)
     }
 

@@ -23,9 +23,13 @@ struct Fixture {
 
 impl Fixture {
     async fn start(secret: &str) -> Self {
+        Self::start_with_ttl(secret, TTL).await
+    }
+
+    async fn start_with_ttl(secret: &str, ttl: Duration) -> Self {
         let secrets_manager = SecretsManager::start(secret).await;
         let endpoints = Endpoints { s3: None, secrets_manager: Some(secrets_manager.url.clone()) };
-        let key_store = KeyStore::new(&sdk_config(endpoints).build(), config(&[]).api_keys_secret_id, TTL);
+        let key_store = KeyStore::new(&sdk_config(endpoints).build(), config(&[]).api_keys_secret_id, ttl);
         Self { secrets_manager, key_store, now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045) }
     }
 
@@ -81,6 +85,16 @@ async fn reads_once_and_serves_until_the_time_to_live_is_over() {
     fixture.after(Duration::from_millis(1));
     assert_eq!(fixture.caller("KEY").await, known("default"));
     assert_eq!(fixture.secrets_manager.reads(), 2);
+}
+
+#[tokio::test]
+async fn a_short_time_to_live_is_kept() {
+    let mut fixture = Fixture::start_with_ttl("KEY", Duration::from_secs(1)).await;
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    fixture.secrets_manager.answer_text("NEW");
+    fixture.after(Duration::from_secs(1));
+
+    assert_eq!(fixture.caller("KEY").await, Ok(None));
 }
 
 #[tokio::test]
