@@ -91,7 +91,8 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// [`SecretError`] where the text is neither. What is other JSON is no API key either: nobody means `null` to be one.
+    /// [`SecretError`] where the text is neither. Text that starts with `{`, `[` or `"`, and `null`, `true` and `false`,
+    /// are never taken for a plain key: nobody means them to be one.
     pub fn parse(secret: &str) -> Result<Self, SecretError> {
         let secret = secret.trim_ascii();
         if !secret.starts_with(['{', '[', '"']) && !matches!(secret, "null" | "true" | "false") {
@@ -249,6 +250,7 @@ mod tests {
     fn names_the_caller_of_each_key() {
         let secret = r#"{"storefront": " KEY-S\n", "mobile": "KEY-M"}"#;
 
+        assert_eq!(KeySet::parse(secret).unwrap().len(), 2);
         assert_eq!(caller(secret, &[("x-api-key", "KEY-S")]).as_deref(), Some("storefront"));
         assert_eq!(caller(secret, &[("x-api-key", "KEY-M")]).as_deref(), Some("mobile"));
         for wrong in ["KEY", "KEY-", "KEY-s", "KEY-SS", "storefront", secret.trim_end()] {

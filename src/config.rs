@@ -181,7 +181,7 @@ impl fmt::Display for Held {
 pub struct Bucket(String);
 
 impl Bucket {
-    /// What S3 keeps for names that are no general purpose bucket and that are not signed for like one.
+    /// The endings that S3 reserves for access points and other kinds of buckets, which are signed for differently.
     const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 
     /// Reads a name of the form in <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, and

@@ -1,7 +1,8 @@
 //! The event of API Gateway or of a function URL, made fit for `lambda_http`.
 //!
-//! `lambda_http` builds a whole URL from an event and panics where that is none: at a query string with a `<` in it, at
-//! an odd `Host`. Not here: events that Lambda's own services do not send, which `lambda_http` refuses.
+//! `lambda_http` builds a whole URL from an event and panics where that is not a valid one: at a query string with a `<`
+//! in it, at an odd `Host`. It has no other place to mend that than its `LambdaRequest`, which it keeps out of its
+//! documentation: an update may move it. Not here: what is no HTTP event, which `lambda_http` refuses.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::{
@@ -14,8 +15,8 @@ const MAX_PATH_BYTES: usize = 1024;
 
 /// Takes out of an event what this function does not read and `lambda_http` could panic at.
 ///
-/// The query string goes, and so does the name of the host. A path that can be no route becomes `/`. A body that is not
-/// the base64 that it is said to be is read as it stands. Header names, the method and the rest stay as they came.
+/// The query string goes, and so do the headers that make the URL. A path without a leading slash, or one that is too
+/// long, becomes `/`. A body that is not the base64 that it is said to be is read as it stands.
 #[must_use]
 #[expect(clippy::default_trait_access, reason = "the types of the query string are of a crate that is none of ours")]
 pub fn harmless(event: LambdaRequest) -> LambdaRequest {
@@ -24,7 +25,7 @@ pub fn harmless(event: LambdaRequest) -> LambdaRequest {
             event.query_string_parameters = Default::default();
             event.multi_value_query_string_parameters = Default::default();
             event.request_context.domain_name = None;
-            remove_host(&mut event.headers);
+            remove_url_headers(&mut event.headers);
             bound_path(&mut event.path, &mut event.request_context.stage);
             event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
             LambdaRequest::ApiGatewayV1(event)
@@ -33,7 +34,7 @@ pub fn harmless(event: LambdaRequest) -> LambdaRequest {
             event.query_string_parameters = Default::default();
             event.raw_query_string = None;
             event.request_context.domain_name = None;
-            remove_host(&mut event.headers);
+            remove_url_headers(&mut event.headers);
             bound_path(&mut event.raw_path, &mut event.request_context.stage);
             event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
             LambdaRequest::ApiGatewayV2(event)
@@ -42,7 +43,7 @@ pub fn harmless(event: LambdaRequest) -> LambdaRequest {
     }
 }
 
-fn remove_host(headers: &mut HeaderMap) {
+fn remove_url_headers(headers: &mut HeaderMap) {
     headers.remove(HOST);
     headers.remove("x-forwarded-proto");
 }

@@ -33,8 +33,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1400);
 /// How long the first wait between two attempts may take: a failure that comes at once is tried again in time.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The least time between two reads while there is a key set to serve, so that wrong keys and outages cost nothing. A time
-/// to live that is shorter is the least time, then.
+/// The least time between two reads while there is a key set to serve, so that wrong keys and outages cost nothing. A
+/// shorter time to live takes its place.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The same while there is none: whoever waited for a read that failed shares its failure, and the next one tries again.
@@ -89,8 +89,8 @@ impl KeyStore {
     /// The caller whose API key was presented, or nothing where the secret does not hold it.
     ///
     /// Reads the secret where it has not been read (at most once in 3 s), is older than its time to live, or does not
-    /// hold the key (at most once in 10 s). While reading fails, the last key set is served, whatever its age. Requests
-    /// that come in during a read wait for it and share its outcome.
+    /// hold the key (both at most once in 10 s, or in the time to live where that is shorter). While reading fails, the
+    /// last key set is served, whatever its age. Requests that come in during a read wait for it and share its outcome.
     ///
     /// # Errors
     ///

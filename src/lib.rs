@@ -12,12 +12,12 @@
 //! | the grant is signed | [`presigned_post`], [`presigned_put`] |
 //! | the answer, or the one error it failed with | [`response`], [`error`] |
 //!
-//! What they work with is put together once at the start: [`config`] reads the settings, [`app`] the rest, and [`logs`]
-//! says what is written where.
+//! What they work with is put together once at the start: [`config`] reads the settings, [`app`] makes the clients, and
+//! [`logs`] says what is written where.
 //!
 //! `auth`, `config`, `event`, `object_key`, `presigned_post`, `request` and `response` are a functional core: values in,
-//! values out. The clock, the random id and the environment are read around them, in `main.rs`; `clippy.toml` forbids
-//! them everywhere else.
+//! values out. The clock and the random id are read once, at the top of `handle`, from what `main.rs` hands in, and the
+//! environment at the start; `clippy.toml` forbids them below.
 
 pub mod app;
 pub mod auth;

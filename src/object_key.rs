@@ -45,9 +45,9 @@ impl ObjectKeyPrefix {
     }
 }
 
-/// The name of one object in the bucket: `PREFIX/UUID/FILENAME`, or `PREFIX/UUID` without a file name.
+/// The name of one object in the bucket: the prefix and `UUID/FILENAME`, or the prefix and `UUID` without a file name.
 ///
-/// Not longer than S3 allows: [`FileName::parse`] is given [`ObjectKeyPrefix::max_file_name_bytes`].
+/// Not longer than S3 allows, where the file name was parsed with [`ObjectKeyPrefix::max_file_name_bytes`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKey(String);
 

@@ -42,7 +42,8 @@ pub struct PostGrant<'a> {
 impl PostGrant<'_> {
     /// Signs a policy that pins every field of the form to its value.
     ///
-    /// `now` counts in whole seconds. The grant ends with its lifetime, or with the credentials that signed it.
+    /// `now` counts in whole seconds. The grant ends with its lifetime, or with the credentials that signed it, whichever
+    /// comes first.
     ///
     /// # Errors
     ///
@@ -150,19 +151,20 @@ impl Policy<'_> {
     }
 }
 
-/// Writes what is not ASCII, and the dollar sign, as `\uXXXX`: S3 asks for both to be escaped in a policy.
+/// Writes what is not ASCII, and the dollar sign, as `\uXXXX`.
+///
+/// S3 asks for it in <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>: of the dollar
+/// sign as `\$`, which is no JSON, and of which `\u0024` is the JSON form.
 struct AsciiFormatter;
-
-fn is_escaped(character: char) -> bool {
-    !character.is_ascii() || character == '$'
-}
 
 impl serde_json::ser::Formatter for AsciiFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        for run in fragment.split_inclusive(is_escaped) {
-            let ascii = run.trim_end_matches(is_escaped);
-            writer.write_all(ascii.as_bytes())?;
-            for unit in run.encode_utf16().skip(ascii.len()) {
+        for character in fragment.chars() {
+            if character.is_ascii() && character != '$' {
+                write!(writer, "{character}")?;
+                continue;
+            }
+            for unit in character.encode_utf16(&mut [0; 2]) {
                 write!(writer, "\\u{unit:04x}")?;
             }
         }

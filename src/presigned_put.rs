@@ -23,8 +23,8 @@ use crate::{
 
 /// What one URL may upload: this object, of this type where there is one, until the lifetime is over.
 ///
-/// S3 takes no other header that starts with `x-amz-`. It has no condition on the size of the file for a PUT, and the
-/// uploader chooses the object's `Content-Disposition`, `Content-Encoding`, `Cache-Control` and `Expires`.
+/// S3 refuses headers that start with `x-amz-`, since none is signed. It has no condition on the size of the file for a
+/// PUT, and the uploader chooses the object's `Content-Disposition`, `Content-Encoding`, `Cache-Control` and `Expires`.
 #[derive(Clone, Copy, Debug)]
 pub struct PutGrant<'a> {
     /// The bucket that the file is sent to.

@@ -1,11 +1,14 @@
-//! The documents say what the code does: the settings are the same in `Config`, in the README and in the template.
-
-use std::{collections::BTreeSet, fs, path::Path};
+//! The documents say what the code does: the settings and their defaults are the same in `Config`, in the README and in
+//! the template.
 
 use presigned_upload::config::Config;
 
-fn read(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+use crate::fixture::read;
+
+/// The settings and their defaults, as the code has them.
+fn settings() -> Vec<(String, String)> {
+    let setting = |name: &str, default: Option<&str>| (name.to_owned(), default.unwrap_or("required").to_owned());
+    Config::VARIABLES.iter().map(|variable| setting(variable.name, variable.default)).collect()
 }
 
 /// The first and the last cell of each row of the table under a heading of the README, without their backticks.
@@ -23,30 +26,34 @@ fn table(readme: &str, heading: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The names under `Variables:` in the template.
-fn template_variables(template: &str) -> BTreeSet<String> {
+/// The names under `Variables:` in the template, each with the default of the parameter that it refers to.
+fn template_variables(template: &str) -> Vec<(String, String)> {
     let indent = |line: &str| line.len() - line.trim_start().len();
-    let mut lines = template.lines().skip_while(|line| line.trim() != "Variables:");
+    let (parameters, resources) = template.split_once("\nResources:\n").unwrap();
+    let mut lines = resources.lines().skip_while(|line| line.trim() != "Variables:");
     let outer = indent(lines.next().unwrap());
     lines
         .take_while(|line| indent(line) > outer)
-        .map(|line| line.trim().split(':').next().unwrap().to_owned())
+        .map(|line| {
+            let (name, parameter) = line.trim().split_once(": !Ref ").unwrap();
+            (name.to_owned(), parameter_default(parameters, parameter).unwrap_or("required").to_owned())
+        })
         .collect()
+}
+
+/// The default of a parameter; nothing where the name is that of a resource, which a stack makes itself.
+fn parameter_default<'a>(parameters: &'a str, parameter: &str) -> Option<&'a str> {
+    let (_, section) = parameters.split_once(&format!("\n  {parameter}:\n"))?;
+    let mut lines = section.lines().take_while(|line| line.starts_with("    "));
+    lines.find_map(|line| line.trim().strip_prefix("Default: ")).map(|default| default.trim_matches('"'))
 }
 
 #[test]
 fn readme_lists_the_settings_with_their_defaults() {
-    let expected: Vec<_> = Config::VARIABLES
-        .iter()
-        .map(|variable| (variable.name.to_owned(), variable.default.unwrap_or("required").to_owned()))
-        .collect();
-
-    assert_eq!(table(&read("README.md"), "## Settings"), expected);
+    assert_eq!(table(&read("README.md"), "## Settings"), settings());
 }
 
 #[test]
-fn template_sets_the_settings_and_no_others() {
-    let expected: BTreeSet<_> = Config::VARIABLES.iter().map(|variable| variable.name.to_owned()).collect();
-
-    assert_eq!(template_variables(&read("template.yaml")), expected);
+fn template_sets_the_settings_with_their_defaults_and_no_others() {
+    assert_eq!(template_variables(&read("template.yaml")), settings());
 }

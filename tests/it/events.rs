@@ -9,15 +9,11 @@ use lambda_http::{Body, Response, http::HeaderMap};
 use presigned_upload::{handler::handle, request::MAX_BODY_BYTES};
 use serde_json::{Map, Value, json};
 
-use crate::fixture::{FIXED, app, ask_put, granted, json_of, post, request};
+use crate::fixture::{FIXED, app, ask_put, granted, json_of, post, read, request};
 
 fn names(folder: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
-fn read(folder: &str, name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name)).unwrap()
 }
 
 fn whole(response: &Response<Body>) -> Value {
@@ -39,8 +35,8 @@ async fn every_event_gets_its_answer() {
     assert_eq!(events, names("tests/it/answers"), "an answer for each event, and an event for each answer");
 
     for name in events {
-        let event = request(&read("events", &name));
-        let expected: Value = serde_json::from_str(&read("tests/it/answers", &name)).unwrap();
+        let event = request(&read(&format!("events/{name}")));
+        let expected: Value = serde_json::from_str(&read(&format!("tests/it/answers/{name}"))).unwrap();
 
         let answer = whole(&handle(&app, event).await);
 
@@ -144,8 +140,8 @@ async fn longest_name_is_what_the_object_key_has_room_for() {
 #[tokio::test]
 async fn what_lambda_http_panics_at_is_answered() {
     let app = app(&[], None, FIXED).await;
-    let media: Value = serde_json::from_str(&read("events", "media.json")).unwrap();
-    let rest: Value = serde_json::from_str(&read("events", "media-rest-api.json")).unwrap();
+    let media: Value = serde_json::from_str(&read("events/media.json")).unwrap();
+    let rest: Value = serde_json::from_str(&read("events/media-rest-api.json")).unwrap();
 
     for (event, pointer, value, status) in [
         (&media, "/rawQueryString", json!("a=<b>"), 200),

@@ -1,6 +1,6 @@
 //! The function with settings, clock, id, credentials and endpoints that a test knows, and requests to it.
 
-use std::{ffi::OsString, time::SystemTime};
+use std::{ffi::OsString, path::Path, time::SystemTime};
 
 use aws_config::BehaviorVersion;
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
@@ -37,6 +37,12 @@ pub(crate) const FIXED: Sources = Sources {
 
 /// The real clock, and a random id.
 pub(crate) const REAL: Sources = Sources { now: SystemTime::now, new_id: Uuid::new_v4 };
+
+/// A file of the project.
+#[track_caller]
+pub(crate) fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
 
 /// The settings: a bucket, a secret, and what `pairs` says.
 pub(crate) fn config(pairs: &[(&str, &str)]) -> Config {

@@ -8,7 +8,7 @@
 //! | `bucket_urls` | region, dots, China, FIPS, dual stack and custom endpoints |
 //! | `key_store` | the SDK's Secrets Manager client against a server that rotates, fails and hangs |
 //! | `process` | the binary against a Lambda Runtime API: start, log, settings |
-//! | `documents` | README and template say what the code does |
+//! | `documents` | README and template have the settings of the code |
 //!
 //! `fixture` builds the function, `loopback` the servers that it talks to.
 #![expect(

@@ -12,7 +12,6 @@ use aws_credential_types::{
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use aws_smithy_types::DateTime;
-use bytes::Bytes;
 use presigned_upload::{app::App, handler::handle};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -54,8 +53,8 @@ impl Stages {
         let credential = parameter("X-Amz-Credential");
         let (_, scope) = credential.split_once('/').unwrap();
         let date = parameter("X-Amz-Date");
-        let digest = Bytes::copy_from_slice(&Sha256::digest(&canonical_request));
-        let string_to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest:x}");
+        let digest = hex::encode(Sha256::digest(&canonical_request));
+        let string_to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}");
 
         let [_, region, service, _] = scope.split('/').collect::<Vec<_>>()[..] else { panic!("{scope}") };
         let signing_key = generate_signing_key(SECRET_ACCESS_KEY, signed_at, region, service);
@@ -178,8 +177,9 @@ async fn each_grant_is_signed_with_the_credentials_of_its_moment() {
 
 #[tokio::test]
 async fn without_credentials_nothing_is_granted() {
-    // The first ones are those that the secret is read with.
-    let app = app_with_credentials(1).await;
+    // The secret is read with the first ones, and a grant signed with the second.
+    let app = app_with_credentials(2).await;
+    ask_post(&app, "a.png", "image/png").await;
     let body = json!({ "fileName": "a.png", "fileType": "image/png" });
 
     for path in ["/media/", "/v1/assets/presign"] {

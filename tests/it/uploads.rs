@@ -344,7 +344,6 @@ async fn refuses_a_put_to_another_object_key() {
 
 #[tokio::test]
 async fn refuses_a_put_outside_of_the_prefix() {
-    refuse_put(|url| url.replace("/tmp/", "/tmp/../")).await;
     refuse_put(|url| url.replace("/tmp/", "/")).await;
 }
 
