@@ -5,6 +5,8 @@ VENV := .venv
 # Written last, so that an interrupted installation is made anew.
 VENV_READY := $(VENV)/ready
 
+CARGO_DENY := cargo-deny@0.20.2
+
 export SAM_CLI_TELEMETRY := 0
 
 .PHONY: help
@@ -41,7 +43,11 @@ advisories: cargo-deny ## Check the dependencies against the RustSec advisories,
 .PHONY: cargo-deny
 cargo-deny:
 	@command -v cargo-deny > /dev/null || \
-		{ echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
+		{ echo "cargo-deny is missing; install it with: make install-cargo-deny" >&2; exit 1; }
+
+.PHONY: install-cargo-deny
+install-cargo-deny: ## Install cargo-deny with cargo (about three minutes)
+	cargo install --quiet --locked $(CARGO_DENY)
 
 .PHONY: template
 template: $(VENV_READY) ## Check template.yaml

@@ -60,7 +60,7 @@ def free_port(preferred):
             listener.bind((HOST, port))
             free = listener.getsockname()[1]
             if free != preferred:
-                print(f"port {preferred} is taken; using {free}, which the README's commands then need as well")
+                print(f"port {preferred} is taken; using {free}")
             return free
     raise Failed(f"no port of {HOST} is free")
 
@@ -83,10 +83,8 @@ def wait_for(url, process, log):
 
 @contextlib.contextmanager
 def running(command, env, **kwargs):
-    """A program in a process group of its own, which ends with this block; it has no settings but those of `env`."""
-    ours = ("AWS_", "UPLOAD_", "API_KEYS_", "S3_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    process = subprocess.Popen(command, env={**inherited, **env}, cwd=PROJECT, start_new_session=True, **kwargs)
+    """A program in a process group of its own, which ends with this block."""
+    process = subprocess.Popen(command, env={**os.environ, **env}, cwd=PROJECT, start_new_session=True, **kwargs)
     try:
         yield process
     finally:
@@ -96,6 +94,14 @@ def running(command, env, **kwargs):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
                 break
+
+
+def forget_the_shell():
+    """Takes the shell's own AWS settings, settings of the function and proxies out of what is started here."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "UPLOAD_", "API_KEYS_", "S3_")):
+            del os.environ[name]
+    os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, no_proxy=HOST)
 
 
 def make_resources(endpoint):
@@ -126,7 +132,7 @@ def make_resources(endpoint):
 
 def main():
     STATE.mkdir(exist_ok=True)
-    os.environ["no_proxy"] = HOST  # what runs here is reached without the proxy that the shell may know
+    forget_the_shell()
     aws_port, function_port = free_port(4566), free_port(9000)
     aws_url, function_url = f"http://{HOST}:{aws_port}", f"http://{HOST}:{function_port}"
     log = STATE / "ministack.log"
@@ -157,7 +163,8 @@ def main():
             "API_KEYS_SECRET_ID": SECRET,
         }
         print(f"serving the function at {function_url}; the API key is {API_KEY}; Ctrl-C ends it")
-        print("paste the README's commands into another terminal; a warning about AWS_LAMBDA_MAX_CONCURRENCY means nothing")
+        print(f"paste the README's commands into another terminal, with {function_url} in them")
+        print("a warning about AWS_LAMBDA_MAX_CONCURRENCY means nothing: cargo-lambda sets it for every function")
         command = [VENV_BIN / "cargo-lambda", "lambda", "watch"]
         command += ["--invoke-address", HOST, "--invoke-port", str(function_port), "--disable-cors"]
         watch = processes.enter_context(running(command, function))
