@@ -7,8 +7,7 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_secretsmanager::{
     Client,
     config::{Builder, retry::RetryConfig, timeout::TimeoutConfig},
-    error::SdkError,
-    operation::get_secret_value::GetSecretValueError,
+    error::BoxError,
 };
 use aws_types::SdkConfig;
 use tokio::{
@@ -123,8 +122,11 @@ impl KeyStore {
     }
 
     async fn fetch(&self) -> Result<KeySet, KeyStoreError> {
-        let output =
-            self.client.get_secret_value().secret_id(self.secret_id.as_str()).send().await.map_err(Box::new)?;
+        let request = self.client.get_secret_value().secret_id(self.secret_id.as_str());
+        // Only the source: the `SdkError` around it shows the raw response, and so perhaps the keys, in its `Debug`.
+        let output = request.send().await.map_err(|error| {
+            KeyStoreError::Fetch(error.into_source().unwrap_or_else(|_| "an unknown error of the SDK".into()))
+        })?;
         let secret = Zeroizing::new(output.secret_string.ok_or(KeyStoreError::Binary)?);
         Ok(KeySet::parse(&secret)?)
     }
@@ -169,7 +171,7 @@ pub enum KeyStoreError {
     Timeout(#[from] Elapsed),
     /// Secrets Manager could not be asked, or refused.
     #[error("Secrets Manager did not give the secret")]
-    Fetch(#[from] Box<SdkError<GetSecretValueError>>),
+    Fetch(#[source] BoxError),
     /// The secret holds bytes.
     #[error("the secret is binary; expected text")]
     Binary,

@@ -185,11 +185,11 @@ async fn an_empty_object_closes_the_door() {
 async fn without_a_first_read_nobody_is_judged_and_reading_goes_on() {
     let refused = "Secrets Manager did not give the secret: ";
     for (failure, error) in [
-        (OUTAGE, format!("{refused}service error: InternalServiceError: InternalServiceError")),
+        (OUTAGE, format!("{refused}InternalServiceError: InternalServiceError")),
         (
             Answer::Garbage("<html>KEY</html>"),
             format!(
-                "{refused}service error: unhandled error: Error at offset 0: unexpected token '<'. \
+                "{refused}unhandled error: Error at offset 0: unexpected token '<'. \
                  Expected one of '{{', '[', '\"', 'null', 'true', 'false', <number>"
             ),
         ),
@@ -305,4 +305,16 @@ async fn a_request_that_came_before_a_read_does_not_start_another_one() {
 
     assert_eq!(fixture.caller("WRONG").await, Ok(None));
     assert_eq!(fixture.secrets_manager.reads(), 1);
+}
+
+#[tokio::test]
+async fn no_form_of_an_error_shows_what_secrets_manager_sent() {
+    for sent in ["<html>KEY</html>", r#"{"SecretString": "KEY", "#, r#"{"SecretString": ["KEY"]}"#] {
+        let fixture = Fixture::start("KEY").await;
+        fixture.secrets_manager.answer(Answer::Garbage(sent));
+
+        let error = fixture.key_store.load(fixture.now).await.unwrap_err();
+
+        assert!(!format!("{error:?} {}", Chain(&error)).contains("KEY"), "{error:?}");
+    }
 }

@@ -368,7 +368,7 @@ async fn a_secrets_manager_that_fails_at_the_start_is_asked_again_by_the_first_r
     assert_eq!(healthy["statusCode"], 200);
     assert_eq!(granted["statusCode"], 200);
     let lines: Vec<_> = log(function).await.into_iter().map(without_time).collect();
-    let cause = "Secrets Manager did not give the secret: service error: unhandled error (AccessDeniedException): \
+    let cause = "Secrets Manager did not give the secret: unhandled error (AccessDeniedException): \
                  Error { code: \"AccessDeniedException\" }";
     assert_eq!(
         lines[..2],
