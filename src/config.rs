@@ -14,53 +14,42 @@ pub struct Variable {
     /// What an unset variable stands for, in the form that it would be set in; `None` where it is required.
     pub default: Option<&'static str>,
     expected: &'static str,
-    is_echoed: bool,
 }
 
 const UPLOAD_BUCKET: Variable = Variable {
     name: "UPLOAD_BUCKET",
     default: None,
     expected: "the name of a general purpose bucket: 3 to 63 lower-case letters, digits, dots and hyphens",
-    is_echoed: true,
 };
 const API_KEYS_SECRET_ID: Variable = Variable {
     name: "API_KEYS_SECRET_ID",
     default: None,
     expected: "the name or the ARN of a secret: 1 to 2048 letters, digits and any of /_+=.@!:-",
-    is_echoed: false, // whoever mixes the two up puts a key here
 };
 const UPLOAD_EXPIRES_IN: Variable = Variable {
     name: "UPLOAD_EXPIRES_IN",
     default: Some("3600"),
     expected: "a whole number of seconds from 1 to 604800",
-    is_echoed: true,
 };
 const UPLOAD_MAX_BYTES: Variable = Variable {
     name: "UPLOAD_MAX_BYTES",
     default: Some("5368709120"),
     expected: "a whole number of bytes from 1 to 5368709120",
-    is_echoed: true,
 };
 const UPLOAD_ALLOWED_TYPES: Variable = Variable {
     name: "UPLOAD_ALLOWED_TYPES",
     default: Some("*/*"),
     expected: "media ranges without parameters, comma-separated, such as `image/*,application/pdf`",
-    is_echoed: true,
 };
 const UPLOAD_PREFIX: Variable = Variable {
     name: "UPLOAD_PREFIX",
     default: Some("tmp/"),
     expected: "non-empty segments, each with a slash behind it, at most 732 bytes, such as `tmp/`",
-    is_echoed: true,
 };
-const API_KEYS_TTL: Variable = Variable {
-    name: "API_KEYS_TTL",
-    default: Some("300"),
-    expected: "a whole number of seconds from 1 to 86400",
-    is_echoed: true,
-};
+const API_KEYS_TTL: Variable =
+    Variable { name: "API_KEYS_TTL", default: Some("300"), expected: "a whole number of seconds from 1 to 86400" };
 const S3_FORCE_PATH_STYLE: Variable =
-    Variable { name: "S3_FORCE_PATH_STYLE", default: Some("false"), expected: "`true` or `false`", is_echoed: true };
+    Variable { name: "S3_FORCE_PATH_STYLE", default: Some("false"), expected: "`true` or `false`" };
 
 /// The settings of one running function, each of them valid.
 #[derive(Clone, Debug)]
@@ -106,7 +95,10 @@ impl Config {
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         Ok(Self {
             bucket: UPLOAD_BUCKET.read(&lookup, Bucket::parse)?,
-            api_keys_secret_id: API_KEYS_SECRET_ID.read(&lookup, SecretId::parse)?,
+            // Whoever mixes the secret and its name up puts a key there.
+            api_keys_secret_id: API_KEYS_SECRET_ID
+                .read(&lookup, SecretId::parse)
+                .map_err(ConfigError::without_value)?,
             expires_in: UPLOAD_EXPIRES_IN.read(&lookup, ExpiresIn::parse)?,
             max_bytes: UPLOAD_MAX_BYTES.read(&lookup, MaxBytes::parse)?,
             allowed_types: UPLOAD_ALLOWED_TYPES.read(&lookup, AllowedTypes::parse)?,
@@ -126,14 +118,8 @@ impl Variable {
         let held = lookup(self.name).or_else(|| self.default.map(OsString::from));
         // What is no UTF-8 is no setting either.
         let value = held.as_ref().and_then(|held| held.to_str()).and_then(parse);
-        value.ok_or_else(|| {
-            let held = match held {
-                None => Held::Nothing,
-                Some(held) if self.is_echoed => Held::Value(held),
-                Some(_) => Held::NotShown,
-            };
-            ConfigError { variable: self.name, held, expected: self.expected }
-        })
+        let held = held.map_or(Held::Nothing, Held::Value);
+        value.ok_or(ConfigError { variable: self.name, held, expected: self.expected })
     }
 }
 
@@ -147,6 +133,14 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    fn without_value(self) -> Self {
+        let held = match self.held {
+            Held::Value(_) => Held::NotShown,
+            held => held,
+        };
+        Self { held, ..self }
+    }
+
     /// The error of an SDK that found no region.
     #[must_use]
     pub fn missing_region() -> Self {
