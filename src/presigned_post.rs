@@ -160,12 +160,13 @@ struct AsciiFormatter;
 impl serde_json::ser::Formatter for AsciiFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         for character in fragment.chars() {
-            if character.is_ascii() && character != '$' {
-                write!(writer, "{character}")?;
-                continue;
-            }
-            for unit in character.encode_utf16(&mut [0; 2]) {
-                write!(writer, "\\u{unit:04x}")?;
+            match u8::try_from(character) {
+                Ok(byte) if byte.is_ascii() && byte != b'$' => writer.write_all(&[byte])?,
+                _ => {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        write!(writer, "\\u{unit:04x}")?;
+                    }
+                }
             }
         }
         Ok(())
