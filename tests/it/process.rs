@@ -115,6 +115,12 @@ fn event(name: &str) -> String {
     read(&format!("events/{name}"))
 }
 
+/// The JSON body of an answer, as API Gateway gets it.
+#[track_caller]
+fn body(answer: &Value) -> Value {
+    serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
+}
+
 /// Starts the function with the environment that Lambda gives it, and `pairs`.
 fn start(runtime_api: &RuntimeApi, secrets_manager: &SecretsManager, pairs: &[(&str, &str)]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_presigned-upload"))
@@ -274,8 +280,8 @@ async fn log_holds_no_secret_at_any_level() {
     let broken = runtime_api.invoke(r#"{"authorization": "Bearer local-api-key"}"#).await;
 
     assert_eq!(broken.0, "/2018-06-01/runtime/invocation/8476a536-e9f4-11e8-9739-2dfe598c3fcd/error");
-    let post: Value = serde_json::from_str(post["body"].as_str().unwrap()).unwrap();
-    let put: Value = serde_json::from_str(put["body"].as_str().unwrap()).unwrap();
+    let post = body(&post);
+    let put = body(&put);
     let (_, put_signature) = put["url"].as_str().unwrap().split_once("X-Amz-Signature=").unwrap();
     let lines = Value::from(log(function).await).to_string();
     for secret in [
@@ -356,7 +362,7 @@ async fn a_secrets_manager_that_fails_at_the_start_is_asked_again_by_the_first_r
 
     assert_eq!(refused["statusCode"], 500);
     assert_eq!(
-        serde_json::from_str::<Value>(refused["body"].as_str().unwrap()).unwrap(),
+        body(&refused),
         json!({
             "type": "about:blank",
             "title": "Internal Server Error",
@@ -441,10 +447,7 @@ async fn takes_the_custom_endpoint_for_s3_from_the_environment() {
     let post = runtime_api.answer("media.json").await;
     let put = runtime_api.answer("presign.json").await;
 
-    let url = |answer: Value| {
-        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
-        body["url"].as_str().unwrap().to_owned()
-    };
+    let url = |answer: Value| body(&answer)["url"].as_str().unwrap().to_owned();
     assert_eq!(url(post), "https://uploads.storage.example.com/");
     assert!(url(put).starts_with("https://uploads.storage.example.com/tmp/"));
 }
