@@ -2,7 +2,7 @@
 //!
 //! Not here: reading either of them (`config.rs`, `main.rs`), and anything that happens in a request (`handler.rs`).
 
-use std::time::SystemTime;
+use std::{sync::atomic::AtomicBool, time::SystemTime};
 
 use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
 use aws_sdk_s3::{
@@ -30,6 +30,8 @@ pub struct App {
     pub(crate) bucket_url: String,
     pub(crate) s3: Client,
     pub(crate) sources: Sources,
+    /// Whether no request has come in yet.
+    pub(crate) is_cold: AtomicBool,
 }
 
 /// Where a request takes what is different each time; a test fixes both.
@@ -65,6 +67,7 @@ impl App {
             s3: Client::from_conf(s3),
             config,
             sources,
+            is_cold: AtomicBool::new(true),
         })
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Not here: how any of these steps is done.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    sync::atomic::Ordering,
+    time::{Instant, SystemTime},
+};
 
 use aws_credential_types::provider::ProvideCredentials as _;
 use lambda_http::{Body, Request, RequestExt as _, Response, request::RequestContext};
@@ -13,6 +16,8 @@ use crate::{
     app::App,
     auth::{ApiKeyDigest, CallerName},
     error::{Chain, Error},
+    key_store::KeySetCondition,
+    metrics::RequestMetrics,
     object_key::ObjectKey,
     presigned_post::PostGrant,
     presigned_put::PutGrant,
@@ -20,21 +25,37 @@ use crate::{
     response,
 };
 
-/// Answers one request, whatever it is, and writes its one `info` line; a failure of ours has an `error` line before it.
+/// Answers one request, whatever it is, and writes its one `info` line, which is its metrics as well; a failure of ours
+/// has an `error` line before it.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let now = (app.sources.now)();
     let id = (app.sources.new_id)();
     #[expect(clippy::disallowed_methods, reason = "the log says how long a request took; no answer depends on it")]
     let started_at = Instant::now();
+    let is_cold_start = app.is_cold.swap(false, Ordering::Relaxed);
 
     let route = Route::of(&request);
-    let mut caller = None;
-    let outcome = answer(app, route, &request, &mut caller, now, id).await;
+    let mut seen = Seen::default();
+    let outcome = answer(app, route, &request, &mut seen, now, id).await;
 
-    let request_id = request.lambda_context_ref().map(|context| context.request_id.as_str());
+    let context = request.lambda_context_ref();
+    let function_name = context.map(|context| context.env_config.function_name.as_str());
+    let request_id = context.map(|context| context.request_id.as_str());
     let api_request_id = api_context(&request).and_then(|context| context.request_id);
+    let caller = seen.caller.as_ref().map(CallerName::as_str);
     let code = outcome.as_ref().err().map(Error::code);
     let reason = outcome.as_ref().err().map(Error::to_string);
+    let is_granted = outcome.is_ok() && route != Some(Route::Healthz);
+    let is_bounded = is_granted && route == Some(Route::Media);
+    let metrics = RequestMetrics {
+        duration_ms: started_at.elapsed().as_secs_f64() * 1000.0,
+        cold_start: is_cold_start.into(),
+        granted: is_granted.then_some(1),
+        granted_bytes: is_bounded.then(|| app.config.max_bytes.as_u64()),
+        errors: outcome.is_err().then_some(1),
+        key_set_age_seconds: seen.key_set.and_then(|key_set| key_set.age).map(|age| age.as_secs()),
+        failed_refreshes: seen.key_set.map(|key_set| key_set.failed_reads),
+    };
     let response = outcome.unwrap_or_else(|error| {
         if error.status().is_server_error() {
             error!(request_id, api_request_id, error = %Chain(&error), "request failed");
@@ -42,6 +63,7 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
         response::problem(&error)
     });
     info!(
+        function_name,
         request_id,
         api_request_id,
         method = request.method().as_str(),
@@ -49,18 +71,32 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
         status = response.status().as_u16(),
         code,
         reason,
-        caller = caller.as_ref().map(CallerName::as_str),
-        duration_ms = started_at.elapsed().as_secs_f64() * 1000.0,
+        caller,
+        duration_ms = metrics.duration_ms,
+        cold_start = metrics.cold_start,
+        granted = metrics.granted,
+        granted_bytes = metrics.granted_bytes,
+        errors = metrics.errors,
+        key_set_age_seconds = metrics.key_set_age_seconds,
+        failed_refreshes = metrics.failed_refreshes,
+        _aws = function_name.map(|_| display(metrics.embedded(caller, now))),
         "request"
     );
     response
+}
+
+/// What comes to light on the way to an answer, for the log line.
+#[derive(Default)]
+struct Seen {
+    caller: Option<CallerName>,
+    key_set: Option<KeySetCondition>,
 }
 
 async fn answer(
     app: &App,
     route: Option<Route>,
     request: &Request,
-    caller: &mut Option<CallerName>,
+    seen: &mut Seen,
     now: SystemTime,
     id: Uuid,
 ) -> Result<Response<Body>, Error> {
@@ -71,20 +107,22 @@ async fn answer(
     match route {
         Route::Healthz => Ok(response::healthz(now)),
         Route::Media => {
-            *caller = Some(authenticate(app, request, now).await?);
+            authenticate(app, request, seen, now).await?;
             presign_post(app, bounded_body(request)?, now, id).await
         }
         Route::Presign => {
-            *caller = Some(authenticate(app, request, now).await?);
+            authenticate(app, request, seen, now).await?;
             presign_put(app, bounded_body(request)?, now, id).await
         }
     }
 }
 
-async fn authenticate(app: &App, request: &Request, now: SystemTime) -> Result<CallerName, Error> {
+async fn authenticate(app: &App, request: &Request, seen: &mut Seen, now: SystemTime) -> Result<(), Error> {
     let presented = ApiKeyDigest::presented_in(request.headers()).ok_or(Error::MissingApiKey)?;
-    let caller = app.key_store.verify(&presented, now).await.map_err(Error::ApiKeysUnavailable)?;
-    caller.ok_or(Error::UnknownApiKey)
+    let caller = app.key_store.verify(&presented, now).await;
+    seen.key_set = Some(app.key_store.condition(now).await);
+    seen.caller = caller.map_err(Error::ApiKeysUnavailable)?;
+    if seen.caller.is_some() { Ok(()) } else { Err(Error::UnknownApiKey) }
 }
 
 fn bounded_body(request: &Request) -> Result<&[u8], Error> {

@@ -2,7 +2,10 @@
 //!
 //! Not here: what a secret may hold and how keys are compared (`auth.rs`), and statuses (`error.rs`).
 
-use std::time::{Duration, SystemTime};
+use std::{
+    mem,
+    time::{Duration, SystemTime},
+};
 
 use aws_sdk_secretsmanager::{
     Client,
@@ -48,10 +51,20 @@ pub struct KeyStore {
     state: Mutex<State>,
 }
 
+/// What the metrics say of the key set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeySetCondition {
+    /// How long ago the key set was read that is served; nothing where none ever was.
+    pub age: Option<Duration>,
+    /// How many reads have failed since this was last asked.
+    pub failed_reads: u64,
+}
+
 #[derive(Debug, Default)]
 struct State {
     served: Option<Served>,
     read_at: Option<SystemTime>,
+    failed_reads: u64,
 }
 
 #[derive(Debug)]
@@ -85,6 +98,15 @@ impl KeyStore {
         outcome
     }
 
+    /// The condition of the key set; the failed reads are counted from here on anew.
+    pub async fn condition(&self, now: SystemTime) -> KeySetCondition {
+        let mut state = self.state.lock().await;
+        KeySetCondition {
+            age: state.served.as_ref().map(|served| distance(served.fetched_at, now)),
+            failed_reads: mem::take(&mut state.failed_reads),
+        }
+    }
+
     /// The caller whose API key was presented, or nothing where the secret does not hold it.
     ///
     /// Reads the secret where it has not been read (at most once in 3 s), is older than its time to live, or does not
@@ -109,7 +131,8 @@ impl KeyStore {
 
     async fn read(&self, state: &mut State, now: SystemTime) -> Result<(), KeyStoreError> {
         state.read_at = Some(now);
-        let key_set = timeout(READ_TIMEOUT, self.fetch()).await??;
+        let read = timeout(READ_TIMEOUT, self.fetch()).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
+        let key_set = read.inspect_err(|_| state.failed_reads += 1)?;
         for name in key_set.refused() {
             warn!(name, "the secret has a value that is no API key; it lets no one in");
         }

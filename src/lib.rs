@@ -11,13 +11,14 @@
 //! | the object gets a name that nobody else chose | [`object_key`] |
 //! | the grant is signed | [`presigned_post`], [`presigned_put`] |
 //! | the answer, or the one error it failed with | [`response`], [`error`] |
+//! | the log line, which is the metrics as well | [`metrics`] |
 //!
 //! What they work with is put together once at the start: [`config`] reads the settings, [`app`] makes the clients, and
 //! [`logs`] says what is written where.
 //!
-//! `auth`, `config`, `event`, `object_key`, `presigned_post`, `request` and `response` are a functional core: values in,
-//! values out. The clock and the random id are read once, at the top of `handle`, from what `main.rs` hands in, and the
-//! environment at the start; `clippy.toml` forbids them below.
+//! `auth`, `config`, `event`, `metrics`, `object_key`, `presigned_post`, `request` and `response` are a functional core:
+//! values in, values out. The clock and the random id are read once, at the top of `handle`, from what `main.rs` hands in,
+//! and the environment at the start; `clippy.toml` forbids them below.
 
 pub mod app;
 pub mod auth;
@@ -27,6 +28,7 @@ pub mod event;
 pub mod handler;
 pub mod key_store;
 pub mod logs;
+pub mod metrics;
 pub mod object_key;
 pub mod presigned_post;
 pub mod presigned_put;

@@ -2,13 +2,28 @@
 //!
 //! Not here: what is logged; each line is written where its event ends.
 
-use tracing::{Subscriber, level_filters::LevelFilter};
+use std::fmt::{self, Debug};
+
+use serde::{
+    Serialize,
+    ser::{SerializeMap, Serializer as _},
+};
+use serde_json::value::RawValue;
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
 use tracing_subscriber::{
     Layer as _,
     filter::Targets,
-    fmt::{self, MakeWriter},
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, MakeWriter,
+        format::Writer,
+        time::{FormatTime as _, SystemTime},
+    },
     layer::SubscriberExt as _,
-    registry::Registry,
+    registry::{LookupSpan, Registry},
 };
 
 /// The log of this function, from `level` up.
@@ -21,13 +36,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let level = level.map_or(LevelFilter::INFO, parse_level);
-    let lines = fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
-        .with_target(false)
-        .with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer().event_format(JsonLine).with_writer(writer);
     let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(env!("CARGO_CRATE_NAME"), level);
     Registry::default().with(lines.with_filter(filter))
 }
@@ -39,6 +48,85 @@ fn parse_level(level: &str) -> LevelFilter {
         "WARN" => LevelFilter::WARN,
         "ERROR" | "FATAL" => LevelFilter::ERROR,
         _ => LevelFilter::INFO,
+    }
+}
+
+/// One event as one JSON object: the time, the level, and the fields in their order.
+///
+/// Not the `json` of `tracing-subscriber`: a field of that one is a number or a text, and CloudWatch reads its metrics
+/// from an object, `_aws`, at the root of the line.
+struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let line = to_json(&timestamp, event).map_err(|_| fmt::Error)?;
+        writer.write_str(&line)?;
+        writer.write_char('\n')
+    }
+}
+
+fn to_json(timestamp: &str, event: &Event<'_>) -> serde_json::Result<String> {
+    let mut line = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut line);
+    let mut members = serializer.serialize_map(None)?;
+    members.serialize_entry("timestamp", timestamp)?;
+    members.serialize_entry("level", event.metadata().level().as_str())?;
+    let mut fields = Fields { members, outcome: Ok(()) };
+    event.record(&mut fields);
+    fields.outcome?;
+    fields.members.end()?;
+    String::from_utf8(line).map_err(serde::ser::Error::custom)
+}
+
+struct Fields<M: SerializeMap> {
+    members: M,
+    outcome: Result<(), M::Error>,
+}
+
+impl<M: SerializeMap> Fields<M> {
+    fn write(&mut self, field: &Field, value: &(impl Serialize + ?Sized)) {
+        if self.outcome.is_ok() {
+            self.outcome = self.members.serialize_entry(field.name(), value);
+        }
+    }
+}
+
+impl<M: SerializeMap> Visit for Fields<M> {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.write(field, &value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.write(field, &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write(field, &value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, &value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let text = format!("{value:?}");
+        if field.name() == "_aws"
+            && let Ok(json) = serde_json::from_str::<&RawValue>(&text)
+        {
+            self.write(field, json);
+        } else {
+            self.write(field, &text);
+        }
     }
 }
 
@@ -69,12 +157,18 @@ mod tests {
         }
     }
 
+    /// What is written of the events of a function.
+    fn lines_of(level: Option<&str>, events: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        tracing::subscriber::with_default(subscriber(level, move || writer.clone()), events);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
     /// What is written of one line of each level, of this crate and of a library.
     #[track_caller]
     fn written(level: Option<&str>) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        tracing::subscriber::with_default(subscriber(level, move || writer.clone()), || {
+        let lines = lines_of(level, || {
             trace!("ours");
             debug!("ours");
             info!("ours");
@@ -86,7 +180,6 @@ mod tests {
             warn!(target: "lambda_runtime", "theirs");
             error!(target: "lambda_runtime", "theirs");
         });
-        let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.map(|line| format!("{} {}, ", line["message"], line["level"]).replace('"', "")).collect()
     }
@@ -109,5 +202,36 @@ mod tests {
         ] {
             assert_eq!(written(level), expected, "{level:?}");
         }
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_with_the_fields_in_their_order() {
+        let line = lines_of(None, || {
+            let absent: Option<&str> = None;
+            let awkward = "\"\n\u{1b}é";
+            info!(b = true, a = 0.5, absent, negative = -1, text = awkward, shown = %awkward, "what\n{}", "happened");
+        });
+
+        let (timestamp, rest) = line.split_once(',').unwrap();
+        assert!(timestamp.starts_with("{\"timestamp\":\"20") && timestamp.ends_with("Z\""), "{timestamp}");
+        assert_eq!(
+            rest,
+            concat!(
+                r#""level":"INFO","message":"what\nhappened","b":true,"a":0.5,"negative":-1,"#,
+                r#""text":"\"\n\u001bé","shown":"\"\n\u001bé"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn the_metadata_of_metrics_is_an_object_and_nothing_else_is() {
+        let json = r#"{"Timestamp":1}"#;
+
+        let line = lines_of(None, || info!(_aws = %json, other = %json));
+        let broken = lines_of(None, || info!(_aws = %"{"));
+
+        assert!(line.ends_with("\"_aws\":{\"Timestamp\":1},\"other\":\"{\\\"Timestamp\\\":1}\"}\n"), "{line}");
+        assert!(broken.ends_with("\"_aws\":\"{\"}\n"), "{broken}");
     }
 }

@@ -4,7 +4,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::StatusCode;
 use lambda_http::http::{HeaderMap, HeaderValue};
-use presigned_upload::{auth::ApiKeyDigest, error::Chain, key_store::KeyStore};
+use presigned_upload::{
+    auth::ApiKeyDigest,
+    error::Chain,
+    key_store::{KeySetCondition, KeyStore},
+};
 
 use crate::{
     fixture::{Endpoints, config, sdk_config},
@@ -317,4 +321,38 @@ async fn no_form_of_an_error_shows_what_secrets_manager_sent() {
 
         assert!(!format!("{error:?} {}", Chain(&error)).contains("KEY"), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn says_how_old_the_key_set_is_and_counts_each_failed_read_once() {
+    let mut fixture = Fixture::start("KEY").await;
+    let condition =
+        |age: Option<u64>, failed_reads| KeySetCondition { age: age.map(Duration::from_secs), failed_reads };
+
+    fixture.secrets_manager.answer(Answer::Binary);
+    fixture.key_store.load(fixture.now).await.unwrap_err();
+    fixture.caller("KEY").await.unwrap_err();
+    assert_eq!(fixture.key_store.condition(fixture.now).await, condition(None, 2));
+
+    fixture.after(Duration::from_secs(3));
+    fixture.secrets_manager.answer_text("KEY");
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    fixture.after(Duration::from_secs(20));
+    assert_eq!(fixture.key_store.condition(fixture.now).await, condition(Some(20), 0));
+
+    fixture.secrets_manager.answer(Answer::Binary);
+    fixture.after(TTL);
+    assert_eq!(fixture.caller("KEY").await, known("default"));
+    assert_eq!(fixture.key_store.condition(fixture.now).await, condition(Some(320), 1));
+    assert_eq!(fixture.key_store.condition(fixture.now).await, condition(Some(320), 0));
+}
+
+#[tokio::test]
+async fn a_read_that_takes_too_long_is_a_failed_one() {
+    let fixture = Fixture::start("KEY").await;
+    fixture.secrets_manager.answer(Answer::Nothing);
+
+    fixture.key_store.load(fixture.now).await.unwrap_err();
+
+    assert_eq!(fixture.key_store.condition(fixture.now).await, KeySetCondition { age: None, failed_reads: 1 });
 }

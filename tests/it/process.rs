@@ -170,8 +170,35 @@ fn without_time(mut line: Value) -> Value {
     assert!(members.remove("timestamp").unwrap().as_str().unwrap().ends_with('Z'));
     if let Some(duration) = members.remove("duration_ms") {
         assert!(duration.as_f64().unwrap() > 0.0);
+        assert!(members.remove("_aws").unwrap().is_object());
+    }
+    if let Some(age) = members.remove("key_set_age_seconds") {
+        assert!(age.as_u64().unwrap() < 60);
+        assert!(members.remove("failed_refreshes").unwrap().is_u64());
     }
     line
+}
+
+/// What CloudWatch makes of a line: each metric, under each set of dimensions, with its value and its unit.
+///
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+#[track_caller]
+fn metrics(line: &Value) -> Vec<String> {
+    assert!(line["_aws"]["Timestamp"].as_u64().unwrap() > 1_767_323_045_000);
+    let mut metrics = Vec::new();
+    for directive in line["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
+        assert_eq!(directive["Namespace"], "presigned-upload");
+        for names in directive["Dimensions"].as_array().unwrap() {
+            let names = names.as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+            let dimensions: Vec<_> = names.map(|name| format!("{name}={}", line[name].as_str().unwrap())).collect();
+            for metric in directive["Metrics"].as_array().unwrap() {
+                let (name, unit) = (metric["Name"].as_str().unwrap(), metric["Unit"].as_str().unwrap());
+                let value = line[name].as_f64().unwrap();
+                metrics.push(format!("{name}={value} {unit} by {}", dimensions.join(", ")));
+            }
+        }
+    }
+    metrics
 }
 
 #[tokio::test]
@@ -194,10 +221,9 @@ async fn writes_one_info_line_a_request() {
     let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
     let function = start(&runtime_api, &secrets_manager, &[]);
 
-    for name in ["media.json", "presign.json", "refused-members.json", "refused-unknown-api-key.json"] {
-        runtime_api.answer(name).await;
-    }
-    for name in ["healthz.json", "refused-path.json", "refused-method.json", "media-rest-api.json"] {
+    let granted = ["media.json", "presign.json", "media-rest-api.json"];
+    let refused = ["refused-members.json", "refused-unknown-api-key.json", "refused-path.json", "refused-method.json"];
+    for name in granted.iter().chain(&refused).chain(&["healthz.json"]) {
         runtime_api.answer(name).await;
     }
 
@@ -206,11 +232,16 @@ async fn writes_one_info_line_a_request() {
         let mut line = json!({
             "level": "INFO",
             "message": "request",
+            "function_name": "uploads",
             "request_id": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
             "api_request_id": "JKJaXmPLvHcESHA=",
             "method": method,
             "status": status,
+            "cold_start": 0,
         });
+        if status >= 400 {
+            line["errors"] = 1.into();
+        }
         line.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
         line
     };
@@ -218,8 +249,37 @@ async fn writes_one_info_line_a_request() {
         lines,
         [
             json!({ "level": "INFO", "message": "API keys read", "callers": 1 }),
-            request("POST", 200, json!({ "route": "/media/", "caller": "storefront" })),
-            request("POST", 200, json!({ "route": "/v1/assets/presign", "caller": "storefront" })),
+            request(
+                "POST",
+                200,
+                json!({
+                    "route": "/media/",
+                    "caller": "storefront",
+                    "cold_start": 1,
+                    "granted": 1,
+                    "granted_bytes": 5_368_709_120_u64,
+                })
+            ),
+            request(
+                "POST",
+                200,
+                json!({
+                    "route": "/v1/assets/presign",
+                    "caller": "storefront",
+                    "granted": 1,
+                })
+            ),
+            request(
+                "POST",
+                200,
+                json!({
+                    "route": "/media/",
+                    "caller": "storefront",
+                    "api_request_id": "7d3a9c1e-5a5e-4a55-8a9c-2f6d3c1b0a99",
+                    "granted": 1,
+                    "granted_bytes": 5_368_709_120_u64,
+                })
+            ),
             request(
                 "POST",
                 400,
@@ -233,9 +293,12 @@ async fn writes_one_info_line_a_request() {
             request(
                 "POST",
                 401,
-                json!({ "route": "/media/", "code": "unauthorized", "reason": "the API key is not known" })
+                json!({
+                    "route": "/media/",
+                    "code": "unauthorized",
+                    "reason": "the API key is not known",
+                })
             ),
-            request("GET", 200, json!({ "route": "/healthz" })),
             request(
                 "POST",
                 404,
@@ -253,17 +316,56 @@ async fn writes_one_info_line_a_request() {
                     "reason": "this path expects the method POST",
                 })
             ),
-            request(
-                "POST",
-                200,
-                json!({
-                    "route": "/media/",
-                    "caller": "storefront",
-                    "api_request_id": "7d3a9c1e-5a5e-4a55-8a9c-2f6d3c1b0a99",
-                })
-            ),
+            request("GET", 200, json!({ "route": "/healthz" })),
         ]
     );
+}
+
+#[tokio::test]
+async fn cloudwatch_reads_the_metrics_out_of_the_log() {
+    let secrets_manager = SecretsManager::start(&format!(r#"{{"storefront": "{API_KEY}"}}"#)).await;
+    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
+    let function = start(&runtime_api, &secrets_manager, &[("API_KEYS_TTL", "1")]);
+
+    runtime_api.asked().await;
+    secrets_manager.answer(Answer::Binary);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for name in ["media.json", "presign.json", "refused-unknown-api-key.json", "healthz.json", "refused-path.json"] {
+        runtime_api.answer(name).await;
+    }
+
+    let mut lines = log(function).await;
+    lines.retain(|line| line["message"] == "request");
+    for line in &mut lines {
+        line["duration_ms"] = 0.5.into();
+    }
+    let duration = "duration_ms=0.5 Milliseconds by function_name=uploads";
+    let warm = "cold_start=0 Count by function_name=uploads";
+    let age =
+        |line: &Value| format!("key_set_age_seconds={} Seconds by function_name=uploads", line["key_set_age_seconds"]);
+    assert!((2..60).contains(&lines[0]["key_set_age_seconds"].as_u64().unwrap()));
+    assert_eq!(
+        metrics(&lines[0]),
+        [
+            duration,
+            "cold_start=1 Count by function_name=uploads",
+            "granted_bytes=5368709120 Bytes by function_name=uploads",
+            &age(&lines[0]),
+            "failed_refreshes=1 Count by function_name=uploads",
+            "granted=1 Count by function_name=uploads, route=/media/",
+            "granted=1 Count by function_name=uploads, caller=storefront",
+        ]
+    );
+    assert_eq!(
+        metrics(&lines[1])[4..],
+        [
+            "granted=1 Count by function_name=uploads, route=/v1/assets/presign",
+            "granted=1 Count by function_name=uploads, caller=storefront",
+        ]
+    );
+    assert_eq!(metrics(&lines[2])[4..], ["errors=1 Count by function_name=uploads, code=unauthorized"]);
+    assert_eq!(metrics(&lines[3]), [duration, warm]);
+    assert_eq!(metrics(&lines[4]), [duration, warm, "errors=1 Count by function_name=uploads, code=not_found"]);
 }
 
 #[tokio::test]
