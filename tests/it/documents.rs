@@ -1,5 +1,6 @@
-//! The documents say what the code does: the settings and their defaults are the same in `Config`, in the README and in
-//! the template.
+//! The documents say what the code does: the settings and their defaults are the same in `Config` and in the README.
+//!
+//! Not here: the template, which `template` reads.
 
 use presigned_upload::config::Config;
 
@@ -26,34 +27,7 @@ fn table(readme: &str, heading: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The names under `Variables:` in the template, each with the default of the parameter that it refers to.
-fn template_variables(template: &str) -> Vec<(String, String)> {
-    let indent = |line: &str| line.len() - line.trim_start().len();
-    let (parameters, resources) = template.split_once("\nResources:\n").unwrap();
-    let mut lines = resources.lines().skip_while(|line| line.trim() != "Variables:");
-    let outer = indent(lines.next().unwrap());
-    lines
-        .take_while(|line| indent(line) > outer)
-        .map(|line| {
-            let (name, parameter) = line.trim().split_once(": !Ref ").unwrap();
-            (name.to_owned(), parameter_default(parameters, parameter).unwrap_or("required").to_owned())
-        })
-        .collect()
-}
-
-/// The default of a parameter; nothing where the name is that of a resource, which a stack makes itself.
-fn parameter_default<'a>(parameters: &'a str, parameter: &str) -> Option<&'a str> {
-    let (_, section) = parameters.split_once(&format!("\n  {parameter}:\n"))?;
-    let mut lines = section.lines().take_while(|line| line.starts_with("    "));
-    lines.find_map(|line| line.trim().strip_prefix("Default: ")).map(|default| default.trim_matches('"'))
-}
-
 #[test]
 fn readme_lists_the_settings_with_their_defaults() {
     assert_eq!(table(&read("README.md"), "## Settings"), settings());
-}
-
-#[test]
-fn template_sets_the_settings_with_their_defaults_and_no_others() {
-    assert_eq!(template_variables(&read("template.yaml")), settings());
 }

@@ -8,7 +8,8 @@
 //! | `bucket_urls` | region, dots, China, FIPS, dual stack and custom endpoints |
 //! | `key_store` | the SDK's Secrets Manager client against a server that rotates, fails and hangs |
 //! | `process` | the binary against a Lambda Runtime API: start, log, settings |
-//! | `documents` | README and template have the settings of the code |
+//! | `documents` | the README has the settings of the code |
+//! | `template` | `template.yaml` without the faults that a deploy takes without a word |
 //!
 //! `fixture` builds the function, `loopback` the servers that it talks to.
 #![expect(
@@ -28,4 +29,5 @@ mod key_store;
 mod loopback;
 mod process;
 mod signatures;
+mod template;
 mod uploads;
