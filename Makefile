@@ -2,8 +2,16 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 VENV := .venv
+# A folder of its own: checkov holds on to older versions of what the others use.
+CHECKOV_VENV := .venv-checkov
 # Written last, so that an interrupted installation is made anew.
-VENV_READY := $(VENV)/ready
+READY := ready
+
+ARCHITECTURE ?= x86_64
+# The local AWS runs the function as a process of this machine.
+run e2e: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
+EVENT ?= events/media.json
+STACK ?= presigned-upload
 
 CARGO_DENY := cargo-deny@0.20.2
 
@@ -11,11 +19,52 @@ export SAM_CLI_TELEMETRY := 0
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Deploy everything to a local AWS and show the function's log, until Ctrl-C
+	@$(VENV)/bin/python local/stack.py run
+
+.PHONY: watch
+watch: $(VENV)/$(READY) ## Serve the function on 127.0.0.1 with hot reload, beside a local AWS, until Ctrl-C
+	@echo "building the function (about two minutes the first time)"
+	cargo build --locked
+	@$(VENV)/bin/python local/watch.py
+
+.PHONY: invoke
+invoke: $(VENV)/$(READY) ## Hand a file of events/ to the function of `make watch`: make invoke EVENT=events/presign.json
+	$(VENV)/bin/cargo-lambda lambda invoke --invoke-address 127.0.0.1 --data-file $(EVENT)
+
+.PHONY: build
+build: $(VENV)/$(READY) ## Build the function for Lambda, in .aws-sam: ARCHITECTURE=x86_64 or arm64
+	@command -v cargo > /dev/null || { echo "Rust is missing; install it from https://rustup.rs" >&2; exit 1; }
+	@mkdir -p .local
+	@# sam build runs cargo lambda build as well, but says nothing until it is over.
+	@echo "building the function for Lambda (some minutes the first time)"; started=$$SECONDS; \
+		export PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; \
+		cargo lambda build --locked --release $(if $(filter arm64,$(ARCHITECTURE)),--arm64) && \
+		{ sam build --parameter-overrides Architecture=$(ARCHITECTURE) > .local/sam-build.log 2>&1 || \
+			{ cat .local/sam-build.log >&2; exit 1; }; } && \
+		echo "built in $$((SECONDS - started)) s"
+
+.PHONY: deploy
+deploy: build ## Deploy to the AWS account of your credentials; asks for what it needs to know
+	$(VENV)/bin/sam deploy --guided --parameter-overrides Architecture=$(ARCHITECTURE)
+
+.PHONY: destroy
+destroy: $(VENV)/$(READY) ## Delete the stack from your AWS account, but neither the bucket nor the secret: STACK=NAME
+	@echo "the bucket and the secret stay, with what they hold; to be rid of them, delete them yourself:"
+	$(VENV)/bin/sam list stack-outputs --stack-name $(STACK)
+	$(VENV)/bin/sam delete --stack-name $(STACK)
 
 .PHONY: test
-test: ## Run all tests; offline, once `cargo fetch` has run
+test: ## Run all tests
 	cargo test --locked
+	@$(MAKE) --no-print-directory e2e
+
+.PHONY: e2e
+e2e: build ## Run the tests of the deployed stack, on a local AWS
+	@$(VENV)/bin/python local/stack.py with cargo test --locked --test it -- --ignored deployed::
 
 .PHONY: check
 check: format lint doc deny template test ## Run everything that CI runs
@@ -50,35 +99,32 @@ install-cargo-deny: ## Install cargo-deny with cargo (about three minutes)
 	cargo install --quiet --locked $(CARGO_DENY)
 
 .PHONY: template
-template: $(VENV_READY) ## Check template.yaml
+template: $(VENV)/$(READY) $(CHECKOV_VENV)/$(READY) ## Check template.yaml
 	$(VENV)/bin/sam validate --lint --region eu-central-1
 	$(VENV)/bin/cfn-lint template.yaml
-
-.PHONY: watch
-watch: $(VENV_READY) ## Serve the function on 127.0.0.1 with hot reload, beside a local AWS
-	@echo "building the function (about two minutes the first time)"
-	cargo build --locked
-	$(VENV)/bin/python local/watch.py
-
-.PHONY: build
-build: $(VENV_READY) ## Build the function for Lambda, in .aws-sam
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" sam build
-
-.PHONY: deploy
-deploy: build ## Deploy to the AWS account of your credentials; asks for what it needs to know
-	$(VENV)/bin/sam deploy --guided --capabilities CAPABILITY_IAM
+	$(CHECKOV_VENV)/bin/checkov --file template.yaml --framework cloudformation --skip-download --compact --quiet
 
 .PHONY: requirements
-requirements: ## Pin the newest versions of what local/requirements.in names
-	rm -rf $(VENV)
-	python3 -m venv $(VENV)
+requirements: ## Pin the newest versions of what the files local/requirements*.in name
+	python3 -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --requirement local/requirements.in
 	$(VENV)/bin/pip freeze > local/requirements.txt
-	touch $(VENV_READY)
+	python3 -m venv --clear $(CHECKOV_VENV)
+	$(CHECKOV_VENV)/bin/pip install --quiet --requirement local/requirements-checkov.in
+	$(CHECKOV_VENV)/bin/pip freeze > local/requirements-checkov.txt
+	touch $(VENV)/$(READY) $(CHECKOV_VENV)/$(READY)
 
-$(VENV_READY): local/requirements.txt
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
-	@echo "installing the local tools in $(VENV) (about a minute, once)"
-	python3 -m venv --clear $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement local/requirements.txt
-	@touch $@
+$(VENV)/$(READY): local/requirements.txt
+	$(INSTALL)
+
+$(CHECKOV_VENV)/$(READY): local/requirements-checkov.txt
+	$(INSTALL)
+
+define INSTALL
+@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+@echo "installing $< in $(@D) (about a minute, once)"; started=$$SECONDS; \
+	python3 -m venv --clear $(@D) && \
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $< && \
+	touch $@ && echo "installed in $$((SECONDS - started)) s" || \
+	{ echo "what is missing stands above; mend it and run make again" >&2; exit 1; }
+endef

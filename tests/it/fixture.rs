@@ -136,3 +136,15 @@ pub(crate) async fn ask_post(app: &App, name: &str, content_type: &str) -> Value
 pub(crate) async fn ask_put(app: &App, body: &Value) -> Value {
     granted(&handle(app, post("/v1/assets/presign", body)).await)
 }
+
+/// A client of HTTP, and of HTTPS where it is told whom to trust.
+pub(crate) fn client_builder() -> reqwest::ClientBuilder {
+    // Fails where another test was faster, which is as good.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder()
+}
+
+/// A client of HTTP.
+pub(crate) fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}

@@ -8,6 +8,7 @@
 //! | `bucket_urls` | region, dots, China, FIPS, dual stack and custom endpoints |
 //! | `key_store` | the SDK's Secrets Manager client against a server that rotates, fails and hangs |
 //! | `process` | the binary against a Lambda Runtime API: start, log, settings |
+//! | `deployed` | the stack of template.yaml on a local AWS; ignored without one, run by `make e2e` |
 //! | `documents` | the README has the settings of the code |
 //! | `template` | `template.yaml` without the faults that a deploy takes without a word |
 //!
@@ -22,6 +23,7 @@
 )]
 
 mod bucket_urls;
+mod deployed;
 mod documents;
 mod events;
 mod fixture;

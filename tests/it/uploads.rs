@@ -9,14 +9,16 @@ use std::time::{Duration, SystemTime};
 
 use presigned_upload::app::{App, Sources};
 use reqwest::{
-    Client, Response, StatusCode,
+    Response, StatusCode,
     header::CONTENT_TYPE,
     multipart::{Form, Part},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    fixture::{Endpoints, REAL, app, ask_post, ask_put, config, sdk_config, sdk_config_with_api_key},
+    fixture::{
+        Endpoints, REAL, app, ask_post, ask_put, client, client_builder, config, sdk_config, sdk_config_with_api_key,
+    },
     loopback::S3,
 };
 
@@ -42,12 +44,12 @@ const NAMES: [&str; 12] = [
 ];
 
 /// The bytes of a file, none of which may be lost: every value, line ends, and what looks like a boundary.
-fn file() -> Vec<u8> {
+pub(crate) fn file() -> Vec<u8> {
     [&(0..=255).collect::<Vec<u8>>()[..], b"\r\n--boundary\r\n\0"].concat()
 }
 
 /// A form with the fields of a grant, and the file behind them, as a browser sends it.
-fn form(grant: &Value, file: Vec<u8>) -> Form {
+pub(crate) fn form(grant: &Value, file: Vec<u8>) -> Form {
     let fields = grant["fields"].as_object().unwrap();
     let form = fields
         .iter()
@@ -56,11 +58,11 @@ fn form(grant: &Value, file: Vec<u8>) -> Form {
 }
 
 async fn send_post(grant: &Value, file: Vec<u8>) -> Response {
-    Client::new().post(grant["url"].as_str().unwrap()).multipart(form(grant, file)).send().await.unwrap()
+    client().post(grant["url"].as_str().unwrap()).multipart(form(grant, file)).send().await.unwrap()
 }
 
 async fn send_put(url: &str, content_type: Option<&str>, file: Vec<u8>) -> Response {
-    let request = Client::new().put(url).body(file);
+    let request = client().put(url).body(file);
     let request = match content_type {
         Some(content_type) => request.header(CONTENT_TYPE, content_type),
         None => request,
@@ -149,7 +151,7 @@ async fn grants_for_the_bucket_as_a_host_are_taken() {
     let app = App::from_sdk_config(config(&[]), &sdk_config, REAL).await.unwrap();
     // The bucket's name stands in front of the domain, which this client knows to be the server.
     let host = format!("uploads.{}", S3::DOMAIN);
-    let client = Client::builder().resolve(&host, s3.address).build().unwrap();
+    let client = client_builder().resolve(&host, s3.address).build().unwrap();
 
     let post = ask_post(&app, "é.png", "image/png").await;
     let put = ask_put(&app, &json!({ "fileName": "é.png", "fileType": "image/png" })).await;
@@ -433,8 +435,8 @@ async fn refuses_to_read_or_delete_with_a_put() {
     let url = grant["url"].as_str().unwrap();
     assert_eq!(send_put(url, None, file()).await.status(), StatusCode::OK);
 
-    let read = Client::new().get(url).send().await.unwrap();
-    let deleted = Client::new().delete(url).send().await.unwrap();
+    let read = client().get(url).send().await.unwrap();
+    let deleted = client().delete(url).send().await.unwrap();
 
     assert!(read.status().is_client_error(), "{}", read.status());
     assert!(deleted.status().is_client_error(), "{}", deleted.status());

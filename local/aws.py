@@ -1,0 +1,173 @@
+"""A local AWS: ministack on 127.0.0.1, behind TLS, since the bucket policy of template.yaml refuses plain HTTP.
+
+Not here: what is deployed to it (stack.py) and what runs in front of it (watch.py).
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import botocore.exceptions
+import botocore.session
+import trustme
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+STATE = PROJECT / ".local"
+VENV_BIN = pathlib.Path(sys.executable).parent
+
+HOST = "127.0.0.1"
+REGION = "eu-central-1"
+CA = STATE / "ca.pem"
+
+
+class Failed(Exception):
+    """A step that failed, and what to do about it."""
+
+
+@contextlib.contextmanager
+def step(what):
+    """Says what is done, and how long it took."""
+    print(f"{what} … ", end="", flush=True)
+    started_at = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    print(f"{time.monotonic() - started_at:.1f} s", flush=True)
+
+
+def free_port(preferred):
+    """The preferred port, or another one where that is taken."""
+    for port in (preferred, 0):
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((HOST, port))
+            free = listener.getsockname()[1]
+            if free != preferred:
+                print(f"port {preferred} is taken; using {free}")
+            return free
+    raise Failed(f"no port of {HOST} is free")
+
+
+@contextlib.contextmanager
+def running(command, env, **kwargs):
+    """A program in a process group of its own, which ends with this block."""
+    process = subprocess.Popen(command, env={**os.environ, **env}, cwd=PROJECT, start_new_session=True, **kwargs)
+    try:
+        yield process
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+                break
+
+
+@contextlib.contextmanager
+def running_aws():
+    """Starts a local AWS without any state, points this program and those that it starts at it, and yields its process
+    and its folder: one for each port, so that several may run at once."""
+    forget_the_shell()
+    port = free_port(4566)
+    url = f"https://{HOST}:{port}"
+    state = STATE / str(port)
+    (state / "tmp").mkdir(parents=True, exist_ok=True)
+    certificate, private_key, log = state / "server.pem", state / "server.key", state / "ministack.log"
+    issue_certificate(certificate, private_key)
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",
+        AWS_DEFAULT_REGION=REGION,
+        AWS_ENDPOINT_URL=url,
+        AWS_CA_BUNDLE=str(CA),
+    )
+    ministack = {
+        "AUTH": "true",
+        "BIND_HOST": HOST,
+        "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "0",
+        "MINISTACK_REGION": REGION,
+        "MINISTACK_SSL_CERT": str(certificate),
+        "MINISTACK_SSL_KEY": str(private_key),
+        "TMPDIR": str(state / "tmp"),
+        "USE_SSL": "1",
+        "SSL_CERT_FILE": str(CA),  # handed on to the functions
+    }
+    with log.open("w") as output, contextlib.ExitStack() as processes:
+        with step(f"starting a local AWS at {url}"):
+            process = processes.enter_context(running([VENV_BIN / "ministack"], ministack, stdout=output, stderr=output))
+            wait_for(f"{url}/_ministack/health", process, log)
+        yield process, state
+
+
+def forget_the_shell():
+    """Takes the shell's own AWS settings, settings of the function and proxies out of what is started here."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "UPLOAD_", "API_KEYS_", "S3_")):
+            del os.environ[name]
+    os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, no_proxy=f"{HOST},localhost")
+
+
+def issue_certificate(certificate, private_key):
+    """Writes a certificate for 127.0.0.1, and its private key, by the certificate authority of this folder."""
+    ca_key = STATE / "ca.key"
+    if CA.exists() and ca_key.exists():
+        authority = trustme.CA.from_pem(CA.read_bytes(), ca_key.read_bytes())
+    else:
+        authority = trustme.CA(organization_name="presigned-upload, for this machine only")
+        write_private(ca_key, authority.private_key_pem)
+        authority.cert_pem.write_to_path(CA)
+    issued = authority.issue_cert(HOST, "localhost", "*.execute-api.localhost")
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    write_private(private_key, issued.private_key_pem)
+
+
+def write_private(path, pem):
+    path.touch(mode=0o600)
+    pem.write_to_path(path)
+
+
+def wait_for(url, process, log):
+    """Waits until ministack answers anything at all, as long as its process lives."""
+    deadline = time.monotonic() + 60
+    context = ssl.create_default_context(cafile=CA)
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise Failed(f"it ended with status {process.returncode}; see {log}")
+        try:
+            urllib.request.urlopen(url, timeout=1, context=context).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise Failed(f"it does not answer at {url} after 60 s; see {log}")
+
+
+def client(service):
+    """A client of the local AWS, with the rights of its root user."""
+    return botocore.session.Session().create_client(service)
+
+
+@contextlib.contextmanager
+def said_plainly(command):
+    """Ends the program with one line where a step failed, and quietly where it was told to stop."""
+    # A terminal that is closed, and `kill`, end what was started as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nstopped")
+    except (Failed, OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        sys.exit(f"{command}: {error}")

@@ -1,0 +1,147 @@
+"""The stack of template.yaml on a local AWS, from the very build that `sam deploy` sends to AWS.
+
+    stack.py run                        deploys it, uploads a file through it, and shows its log until Ctrl-C (make run)
+    stack.py with COMMAND ARGUMENT...   runs a command beside an empty local AWS (make e2e)
+    stack.py deploy NAME KEY=VALUE...   deploys a stack with these parameters, or updates it, inside of `with`
+    stack.py delete NAME                deletes it
+    stack.py call SERVICE OPERATION JSON    calls anything else of the local AWS as its root user, as boto names it
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+import requests
+
+from aws import CA, PROJECT, REGION, STATE, VENV_BIN, Failed, client, running_aws, said_plainly, step
+
+STACK = "presigned-upload"
+ARTIFACTS = "artifacts"
+FILE = PROJECT / "README.md"
+
+
+def deploy(stack_name, parameters):
+    """Deploys or updates a stack; what its outputs are, and the API key that it has made."""
+    s3 = client("s3")
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=ARTIFACTS, CreateBucketConfiguration={"LocationConstraint": REGION})
+    command = [VENV_BIN / "sam", "deploy", "--template-file", PROJECT / ".aws-sam" / "build" / "template.yaml"]
+    command += ["--stack-name", stack_name, "--s3-bucket", ARTIFACTS, "--region", REGION, "--config-env", "local"]
+    command += ["--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--no-progressbar"]
+    command += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
+    run_sam(command, stack_name)
+    stack = client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    secret = client("secretsmanager").get_secret_value(SecretId=outputs["ApiKeysSecretArn"])["SecretString"]
+    return {**outputs, "ApiKey": json.loads(secret)["default"]}
+
+
+def delete(stack_name):
+    run_sam([VENV_BIN / "sam", "delete", "--stack-name", stack_name, "--region", REGION, "--no-prompts"], stack_name)
+
+
+def run_sam(command, stack_name):
+    """Runs sam without its output, unless it fails."""
+    log = STATE / f"sam-{stack_name}.log"
+    with log.open("w") as output:
+        status = subprocess.run(command, cwd=PROJECT, stdout=output, stderr=output).returncode
+    if status != 0:
+        last = "\n".join(log.read_text().splitlines()[-15:])
+        raise Failed(f"sam ended with status {status}; see {log}, which ends with:\n{last}")
+
+
+def upload_and_read_back(stack):
+    """Asks for a presigned POST, uploads a file with it, and reads it back from the bucket."""
+    local_url = os.environ["AWS_ENDPOINT_URL"]
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = str(CA)
+    # The name of the API is one that only browsers and curl find on 127.0.0.1 by themselves.
+    headers = {"Host": stack["ApiUrl"].removeprefix("https://"), "Authorization": f"Bearer {stack['ApiKey']}"}
+    body = {"fileName": FILE.name, "fileType": "text/markdown"}
+    granted = session.post(f"{local_url}/media/", headers=headers, json=body, timeout=30)
+    if granted.status_code != 200:
+        raise Failed(f"the API answered {granted.status_code}: {granted.text}")
+    grant = granted.json()
+    uploaded = session.post(grant["url"], data=grant["fields"], files={"file": FILE.read_bytes()}, timeout=30)
+    if uploaded.status_code != 204:
+        raise Failed(f"S3 answered {uploaded.status_code}: {uploaded.text}")
+    stored = client("s3").get_object(Bucket=stack["BucketName"], Key=grant["fileKey"])["Body"].read()
+    if stored != FILE.read_bytes():
+        raise Failed(f"s3://{stack['BucketName']}/{grant['fileKey']} is not the file that was uploaded")
+
+
+def log_events(log_group, start_time=0):
+    pages = client("logs").get_paginator("filter_log_events").paginate(logGroupName=log_group, startTime=start_time)
+    return [event for page in pages for event in page["events"]]
+
+
+def follow(log_group):
+    """Prints the lines of a log group as they come in."""
+    shown, start_time = set(), 0
+    while True:
+        for event in log_events(log_group, start_time):
+            line = (event["logStreamName"], event["timestamp"], event["message"])
+            if line not in shown:
+                shown.add(line)
+                start_time = max(start_time, event["timestamp"])
+                print(event["message"].rstrip(), flush=True)
+        time.sleep(1)
+
+
+def run():
+    with running_aws():
+        with step("deploying template.yaml to it with sam deploy"):
+            stack = deploy(STACK, {"S3ForcePathStyle": "true"})
+        log_group = f"/aws/lambda/{STACK}"
+        with step(f"uploading {FILE.name} through it and reading it back"):
+            try:
+                upload_and_read_back(stack)
+            except Failed as error:
+                log = "\n".join(event["message"] for event in log_events(log_group))
+                raise Failed(f"{error}\nthe function's log:\n{log}") from error
+        curl = f"curl -sS --cacert {CA.relative_to(PROJECT)}"
+        authorization = shlex.quote(f"Authorization: Bearer {stack['ApiKey']}")
+        body = json.dumps({"fileName": FILE.name, "fileType": "text/markdown"})
+        print(f"""
+the API:      {stack["ApiUrl"]}
+the API key:  {stack["ApiKey"]}
+the bucket:   {stack["BucketName"]}
+
+Ask, then upload; paste this into another terminal, in this folder:
+
+{curl} {stack["ApiUrl"]}/media/ -H {authorization} -d '{body}' -o grant.json
+python3 local/form.py grant.json | {curl} -i --config - -F file=@{FILE.name}
+
+The function's log, until Ctrl-C:
+""")
+        follow(log_group)
+
+
+def main():
+    match sys.argv[1:]:
+        case ["run"]:
+            with said_plainly("make run"):
+                run()
+        case ["with", *command] if command:
+            with said_plainly("stack.py with"), running_aws():
+                sys.exit(subprocess.run(command, cwd=PROJECT).returncode)
+        case ["deploy", stack_name, *parameters]:
+            with said_plainly("stack.py deploy"):
+                print(json.dumps(deploy(stack_name, dict(parameter.split("=", 1) for parameter in parameters))))
+        case ["delete", stack_name]:
+            with said_plainly("stack.py delete"):
+                delete(stack_name)
+        case ["call", service, operation, arguments]:
+            with said_plainly("stack.py call"):
+                print(json.dumps(getattr(client(service), operation)(**json.loads(arguments)), default=str))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,486 @@
+//! The stack of template.yaml, deployed to a local AWS that enforces signatures, policies and rights.
+//!
+//! `local/stack.py` starts that AWS, and deploys and deletes stacks in it; see `make e2e`. It drops a slash at the end of
+//! a path before the function sees it (`events` shows that both spellings are served), and knows nothing of
+//! `s3:signatureAge` and `s3:signatureversion`.
+
+use std::{
+    env,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
+
+use aws_config::BehaviorVersion;
+use aws_credential_types::Credentials;
+use aws_sdk_s3::{
+    config::{Region, SharedCredentialsProvider},
+    error::{ProvideErrorMetadata, SdkError},
+    primitives::ByteStream,
+};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_types::{DateTime, date_time::Format};
+use aws_types::SdkConfig;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use reqwest::{
+    Certificate, Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url, header::CONTENT_TYPE,
+};
+use serde_json::{Value, json};
+use tokio::{process::Command, sync::OnceCell};
+
+use crate::{
+    fixture::{client_builder, read},
+    uploads::{file, form},
+};
+
+/// A page that may upload, where a stack says so.
+const ORIGIN: &str = "https://www.example.com";
+
+/// A stack with the defaults of the template, for the tests that leave it as it is.
+async fn default_stack() -> &'static Stack {
+    static STACK: OnceCell<Stack> = OnceCell::const_new();
+    STACK.get_or_init(|| Stack::deploy("e2e-default", &[])).await
+}
+
+/// A stack that limits what it can, for the tests that leave it as it is.
+async fn limited_stack() -> &'static Stack {
+    static STACK: OnceCell<Stack> = OnceCell::const_new();
+    let parameters = [
+        ("UploadExpiresIn", "60"),
+        ("UploadMaxBytes", "1000"),
+        ("UploadAllowedTypes", "image/*"),
+        ("CorsAllowedOrigins", ORIGIN),
+    ];
+    STACK.get_or_init(|| Stack::deploy("e2e-limited", &parameters)).await
+}
+
+/// A deployed stack: its outputs, and the API key that it has made.
+struct Stack {
+    name: &'static str,
+    api_url: Url,
+    api_key: String,
+    bucket: String,
+    secret: String,
+}
+
+impl Stack {
+    /// Deploys the stack of this name, or updates it.
+    async fn deploy(name: &'static str, parameters: &[(&str, &str)]) -> Self {
+        let parameters = parameters.iter().map(|(name, value)| format!("{name}={value}"));
+        let arguments = ["deploy", name, "S3ForcePathStyle=true"].map(str::to_owned).into_iter().chain(parameters);
+        let outputs: Value = serde_json::from_str(&stack_py(arguments).await).unwrap();
+        let output = |name: &str| outputs[name].as_str().unwrap().to_owned();
+        Self {
+            name,
+            api_url: output("ApiUrl").parse().unwrap(),
+            api_key: output("ApiKey"),
+            bucket: output("BucketName"),
+            secret: output("ApiKeysSecretArn"),
+        }
+    }
+
+    async fn delete(&self) {
+        stack_py(["delete", self.name].map(str::to_owned)).await;
+    }
+
+    /// The name that CloudFormation has given to a resource of the stack.
+    async fn physical_id(&self, logical_id: &str) -> String {
+        let resource = json!({ "StackName": self.name, "LogicalResourceId": logical_id });
+        let answer = call("cloudformation", "describe_stack_resource", resource).await;
+        answer["StackResourceDetail"]["PhysicalResourceId"].as_str().unwrap().to_owned()
+    }
+
+    /// A request to the API. Only browsers and curl know that its host is this machine.
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let host = self.api_url.host_str().unwrap();
+        let address = ([127, 0, 0, 1], self.api_url.port().unwrap()).into();
+        let client = trusting_client_builder().resolve(host, address).build().unwrap();
+        client.request(method, self.api_url.join(path).unwrap())
+    }
+
+    async fn ask(&self, path: &str, body: &Value) -> Response {
+        self.request(Method::POST, path).header("x-api-key", &self.api_key).json(body).send().await.unwrap()
+    }
+
+    async fn grant(&self, path: &str, body: &Value) -> Value {
+        let answer = self.ask(path, body).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.json().await.unwrap()
+    }
+
+    async fn grant_post(&self) -> Value {
+        self.grant("/media/", &json!({ "fileName": "a.png", "fileType": "image/png" })).await
+    }
+
+    async fn grant_put(&self) -> Value {
+        self.grant("/v1/assets/presign", &json!({ "fileName": "a.png", "fileType": "image/png" })).await
+    }
+
+    /// What the bucket holds under a key, read by the root user; nothing where there is no such object.
+    async fn stored(&self, object_key: &Value) -> Option<Vec<u8>> {
+        let object_key = object_key.as_str().unwrap();
+        let object = s3(&root()).get_object().bucket(&self.bucket).key(object_key).send().await;
+        match object {
+            Ok(object) => Some(object.body.collect().await.unwrap().to_vec()),
+            Err(error) => {
+                assert_eq!(code(&error), "NoSuchKey");
+                None
+            }
+        }
+    }
+
+    /// Temporary credentials of the function's own role, after its trust policy is opened to the root user.
+    async fn role_credentials(&self) -> Credentials {
+        let role = self.physical_id("FunctionRole").await;
+        let trust_policy = json!({
+            "Version": "2012-10-17",
+            "Statement": [{ "Effect": "Allow", "Principal": { "AWS": "*" }, "Action": "sts:AssumeRole" }],
+        });
+        let trust_policy = json!({ "RoleName": role, "PolicyDocument": trust_policy.to_string() });
+        call("iam", "update_assume_role_policy", trust_policy).await;
+        let found = call("iam", "get_role", json!({ "RoleName": role })).await;
+        let assume = json!({ "RoleArn": found["Role"]["Arn"], "RoleSessionName": "e2e" });
+        let assumed = call("sts", "assume_role", assume).await;
+        let credential = |name: &str| assumed["Credentials"][name].as_str().unwrap().to_owned();
+        let session_token = Some(credential("SessionToken"));
+        Credentials::new(credential("AccessKeyId"), credential("SecretAccessKey"), session_token, None, "role")
+    }
+}
+
+/// Runs `local/stack.py`, which has to succeed; what it prints.
+async fn stack_py(arguments: impl IntoIterator<Item = String>) -> String {
+    let mut command = Command::new(".venv/bin/python");
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("local/stack.py").args(arguments).stderr(Stdio::inherit());
+    let output = command.output().await.unwrap();
+    assert!(output.status.success(), "{command:?} failed; what it says stands above");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Calls an operation of the local AWS as its root user.
+async fn call(service: &str, operation: &str, arguments: Value) -> Value {
+    let answer = stack_py(["call", service, operation, &arguments.to_string()].map(str::to_owned)).await;
+    serde_json::from_str(&answer).unwrap()
+}
+
+/// What `local/stack.py with` says of the local AWS.
+#[track_caller]
+fn environment(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run this by `make e2e`"))
+}
+
+fn ca() -> Vec<u8> {
+    read(&environment("AWS_CA_BUNDLE")).into_bytes()
+}
+
+fn trusting_client_builder() -> ClientBuilder {
+    client_builder().tls_certs_only([Certificate::from_pem(&ca()).unwrap()])
+}
+
+fn client() -> Client {
+    trusting_client_builder().build().unwrap()
+}
+
+fn root() -> Credentials {
+    Credentials::new(environment("AWS_ACCESS_KEY_ID"), environment("AWS_SECRET_ACCESS_KEY"), None, None, "root")
+}
+
+fn sdk_config(credentials: &Credentials) -> SdkConfig {
+    let trusted = TrustStore::empty().with_pem_certificate(ca());
+    let tls = TlsContext::builder().with_trust_store(trusted).build().unwrap();
+    let http_client = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls)
+        .build_https();
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+        .endpoint_url(environment("AWS_ENDPOINT_URL"))
+        .http_client(http_client)
+        .build()
+}
+
+fn s3(credentials: &Credentials) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::config::Builder::from(&sdk_config(credentials)).force_path_style(true).build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
+/// The code that AWS gave to its refusal.
+#[track_caller]
+fn code<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E>) -> String {
+    error.code().unwrap_or_else(|| panic!("{error:?} has no code")).to_owned()
+}
+
+/// The presigned upload of a form.
+fn post(grant: &Value, file: Vec<u8>) -> RequestBuilder {
+    client().post(grant["url"].as_str().unwrap()).multipart(form(grant, file))
+}
+
+/// The presigned upload of a URL.
+fn put(grant: &Value, file: Vec<u8>) -> RequestBuilder {
+    client().put(grant["url"].as_str().unwrap()).header(CONTENT_TYPE, "image/png").body(file)
+}
+
+async fn status(request: RequestBuilder) -> StatusCode {
+    request.send().await.unwrap().status()
+}
+
+/// The bounds of the size that a form takes, and the seconds that it is good for from now on.
+#[track_caller]
+fn bounds(grant: &Value) -> (Value, i64) {
+    let policy = BASE64_STANDARD.decode(grant["fields"]["policy"].as_str().unwrap()).unwrap();
+    let policy: Value = serde_json::from_slice(&policy).unwrap();
+    let size = policy["conditions"].as_array().unwrap().iter().find(|condition| condition.is_array()).unwrap();
+    let expiration = DateTime::from_str(policy["expiration"].as_str().unwrap(), Format::DateTime).unwrap();
+    (size.clone(), expiration.secs() - DateTime::from(SystemTime::now()).secs())
+}
+
+/// Whether `left` seconds are what is left of `lifetime` on a machine that takes its time.
+fn is_left_of(lifetime: i64, left: i64) -> bool {
+    (lifetime - 20..=lifetime).contains(&left)
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn both_apis_in_both_spellings_grant_uploads_that_are_read_back() {
+    let stack = default_stack().await;
+    let body = json!({ "fileName": "図面 (最終版).png", "fileType": "image/png" });
+
+    for path in ["/media/", "/media"] {
+        let grant = stack.grant(path, &body).await;
+
+        assert_eq!(status(post(&grant, file())).await, StatusCode::NO_CONTENT, "{path}");
+        assert_eq!(stack.stored(&grant["fileKey"]).await, Some(file()), "{path}");
+    }
+    for path in ["/v1/assets/presign", "/v1/assets/presign/"] {
+        let grant = stack.grant(path, &body).await;
+
+        assert_eq!(status(put(&grant, file())).await, StatusCode::OK, "{path}");
+        assert_eq!(stack.stored(&grant["key"]).await, Some(file()), "{path}");
+    }
+    let healthz = stack.request(Method::GET, "/healthz").send().await.unwrap();
+    assert_eq!(healthz.json::<Value>().await.unwrap()["status"], "healthy");
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn log_has_the_metrics_of_a_grant_and_nothing_to_upload_with() {
+    let stack = default_stack().await;
+    let grant = stack.grant_post().await;
+
+    let answer = call("logs", "filter_log_events", json!({ "logGroupName": "/aws/lambda/e2e-default" })).await;
+
+    let messages: Vec<_> =
+        answer["events"].as_array().unwrap().iter().map(|it| it["message"].as_str().unwrap()).collect();
+    let function_name = stack.physical_id("Function").await;
+    let is_grant = |line: &Value| line["granted"] == 1 && line["function_name"] == function_name;
+    let lines = messages.iter().filter_map(|message| serde_json::from_str::<Value>(message).ok());
+    assert!(lines.filter(is_grant).any(|line| line["_aws"]["CloudWatchMetrics"].is_array()), "{messages:?}");
+    let log = messages.join("\n");
+    for secret in [stack.api_key.as_str(), grant["fields"]["policy"].as_str().unwrap(), "X-Amz-Signature"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn without_the_api_key_nothing_is_granted() {
+    let stack = default_stack().await;
+
+    for path in ["/media/", "/v1/assets/presign"] {
+        let missing = stack.request(Method::POST, path).send().await.unwrap();
+        let wrong = stack.request(Method::POST, path).bearer_auth("wrong").send().await.unwrap();
+
+        assert_eq!(missing.status(), StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(wrong.json::<Value>().await.unwrap()["code"], "unauthorized", "{path}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn a_form_is_good_for_its_own_object_alone() {
+    let stack = default_stack().await;
+    let grant = stack.grant_post().await;
+    let other = json!("tmp/other.png");
+
+    let mut tampered = grant.clone();
+    tampered["fields"]["key"] = other.clone();
+
+    assert_eq!(status(post(&tampered, file())).await, StatusCode::FORBIDDEN);
+    assert_eq!(stack.stored(&other).await, None);
+    assert_eq!(stack.stored(&grant["fileKey"]).await, None);
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn role_writes_below_the_prefix_and_reads_its_secret_and_does_nothing_else() {
+    let stack = default_stack().await;
+    let credentials = stack.role_credentials().await;
+    let (s3, bucket) = (s3(&credentials), stack.bucket.as_str());
+    let secrets_manager = aws_sdk_secretsmanager::Client::new(&sdk_config(&credentials));
+    let other_secret = json!({ "Name": "e2e-other", "SecretString": "KEY" });
+    let other_secret = call("secretsmanager", "create_secret", other_secret).await;
+    let put = |object_key: &str| s3.put_object().bucket(bucket).key(object_key).body(ByteStream::from_static(b"a"));
+
+    put("tmp/a").send().await.unwrap();
+    secrets_manager.get_secret_value().secret_id(&stack.secret).send().await.unwrap();
+    let get_secret = secrets_manager.get_secret_value().secret_id(other_secret["ARN"].as_str().unwrap());
+    let refused = [
+        ("write elsewhere", code(&put("a").send().await.unwrap_err())),
+        ("write beside the prefix", code(&put("tmp").send().await.unwrap_err())),
+        ("read", code(&s3.get_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
+        ("list", code(&s3.list_objects_v2().bucket(bucket).send().await.unwrap_err())),
+        ("delete", code(&s3.delete_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
+        ("list buckets", code(&s3.list_buckets().send().await.unwrap_err())),
+        ("read another secret", code(&get_secret.send().await.unwrap_err())),
+        ("list secrets", code(&secrets_manager.list_secrets().send().await.unwrap_err())),
+    ];
+
+    for (what, code) in refused {
+        assert!(["AccessDenied", "AccessDeniedException"].contains(&code.as_str()), "{what}: {code}");
+    }
+    assert_eq!(stack.stored(&json!("tmp/a")).await, Some(b"a".to_vec()));
+}
+
+/// A stack of its own, whose role is given more than the template gives it.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn bucket_policy_holds_the_role_to_the_prefix_whatever_else_it_is_allowed() {
+    let stack = Stack::deploy("e2e-widened", &[]).await;
+    let everything = json!({
+        "Version": "2012-10-17",
+        "Statement": [{ "Effect": "Allow", "Action": "s3:*", "Resource": "*" }],
+    });
+    let role = stack.physical_id("FunctionRole").await;
+    let policy = json!({ "RoleName": role, "PolicyName": "everything", "PolicyDocument": everything.to_string() });
+    call("iam", "put_role_policy", policy).await;
+    let (s3, bucket) = (s3(&stack.role_credentials().await), stack.bucket.as_str());
+    let put = |object_key: &str| s3.put_object().bucket(bucket).key(object_key).body(ByteStream::from_static(b"a"));
+
+    put("tmp/a").send().await.unwrap();
+    s3.get_object().bucket(bucket).key("tmp/a").send().await.unwrap();
+
+    assert_eq!(code(&put("a").send().await.unwrap_err()), "AccessDenied");
+    assert_eq!(code(&s3.list_objects_v2().bucket(bucket).send().await.unwrap_err()), "AccessDenied");
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn plain_http_is_refused() {
+    let stack = default_stack().await;
+    let (form, url) = (stack.grant_post().await, stack.grant_put().await);
+
+    // What a proxy in front of the local AWS says of a request that came without TLS.
+    let plain = |request: RequestBuilder| request.header("x-forwarded-proto", "http");
+
+    assert_eq!(status(plain(post(&form, file()))).await, StatusCode::FORBIDDEN);
+    assert_eq!(status(plain(put(&url, file()))).await, StatusCode::FORBIDDEN);
+    assert_eq!(stack.stored(&form["fileKey"]).await, None);
+    assert_eq!(stack.stored(&url["key"]).await, None);
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn parameters_reach_the_policy() {
+    let stack = limited_stack().await;
+    let (form, url) = (stack.grant_post().await, stack.grant_put().await);
+    let pdf = json!({ "fileName": "a.pdf", "fileType": "application/pdf" });
+
+    let (size, left) = bounds(&form);
+    assert_eq!(size, json!(["content-length-range", 1, 1000]));
+    assert!(is_left_of(60, left), "{left}");
+    assert!(url["url"].as_str().unwrap().contains("X-Amz-Expires=60&"));
+    assert_eq!(status(post(&form, vec![0; 1001])).await, StatusCode::BAD_REQUEST);
+    assert_eq!(stack.stored(&form["fileKey"]).await, None);
+    assert_eq!(status(post(&form, vec![0; 1000])).await, StatusCode::NO_CONTENT);
+    for path in ["/media/", "/v1/assets/presign"] {
+        assert_eq!(stack.ask(path, &pdf).await.status(), StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn pages_of_the_allowed_origins_may_upload_and_no_others() {
+    let (open, closed) = (limited_stack().await, default_stack().await);
+    let preflight = async |stack: &Stack, origin: &str, method: &str| {
+        let url = stack.grant_put().await["url"].as_str().unwrap().to_owned();
+        let request = client().request(Method::OPTIONS, url);
+        let request = request.header("origin", origin).header("access-control-request-method", method);
+        let answer = request.header("access-control-request-headers", "content-type").send().await.unwrap();
+        let allowed = answer.headers().get("access-control-allow-origin").cloned();
+        (answer.status(), allowed.map(|origin| origin.to_str().unwrap().to_owned()))
+    };
+
+    for method in ["PUT", "POST"] {
+        assert_eq!(preflight(open, ORIGIN, method).await, (StatusCode::OK, Some(ORIGIN.to_owned())), "{method}");
+        assert_eq!(preflight(open, "https://example.org", method).await, (StatusCode::FORBIDDEN, None), "{method}");
+        assert_eq!(preflight(closed, ORIGIN, method).await, (StatusCode::FORBIDDEN, None), "{method}");
+    }
+    assert_eq!(preflight(open, ORIGIN, "GET").await, (StatusCode::FORBIDDEN, None));
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn an_update_changes_the_limits_and_keeps_the_rest() {
+    let before = Stack::deploy("e2e-updated", &[("UploadMaxBytes", "1000")]).await;
+    let old = before.grant_post().await;
+
+    let after = Stack::deploy("e2e-updated", &[("UploadMaxBytes", "2000"), ("UploadExpiresIn", "1")]).await;
+    let new = after.grant_post().await;
+    let url = after.grant_put().await;
+
+    assert_eq!((&after.api_url, &after.api_key, &after.bucket), (&before.api_url, &before.api_key, &before.bucket));
+    assert_eq!(bounds(&old).0, json!(["content-length-range", 1, 1000]));
+    assert_eq!(bounds(&new).0, json!(["content-length-range", 1, 2000]));
+    assert!(url["url"].as_str().unwrap().contains("X-Amz-Expires=1&"));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(status(post(&new, file())).await, StatusCode::FORBIDDEN, "its second is over");
+    assert_eq!(status(put(&url, file())).await, StatusCode::FORBIDDEN, "its second is over");
+    assert_eq!(after.stored(&new["fileKey"]).await, None);
+    assert_eq!(after.stored(&url["key"]).await, None);
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn a_deleted_stack_leaves_the_bucket_and_the_secret_and_can_be_made_again() {
+    let first = Stack::deploy("e2e-deleted", &[]).await;
+    let grant = first.grant_post().await;
+    assert_eq!(status(post(&grant, file())).await, StatusCode::NO_CONTENT);
+
+    first.delete().await;
+    // Before the second one: the local AWS gives its secret the same name, and forgets the first.
+    let secret = call("secretsmanager", "get_secret_value", json!({ "SecretId": first.secret })).await;
+    let second = Stack::deploy("e2e-deleted", &[]).await;
+
+    let secret: Value = serde_json::from_str(secret["SecretString"].as_str().unwrap()).unwrap();
+    assert_eq!(secret, json!({ "default": first.api_key }));
+    assert_eq!(first.stored(&grant["fileKey"]).await, Some(file()));
+    let with_the_old_key = second.request(Method::POST, "/media/").bearer_auth(&first.api_key).send().await.unwrap();
+    assert_eq!(with_the_old_key.status(), StatusCode::UNAUTHORIZED);
+    assert_ne!(first.bucket, second.bucket);
+    assert_eq!(status(post(&second.grant_post().await, file())).await, StatusCode::NO_CONTENT);
+}
+
+/// The local AWS leaves the encryption of a bucket as it is, so that this shows the rights alone.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn with_a_kms_key_the_role_may_use_that_key_through_s3() {
+    let kms_key = call("kms", "create_key", json!({})).await["KeyMetadata"]["Arn"].clone();
+    let stack = Stack::deploy("e2e-kms", &[("KmsKeyArn", kms_key.as_str().unwrap())]).await;
+
+    let role = stack.physical_id("FunctionRole").await;
+    let policy = json!({ "RoleName": role, "PolicyName": "presigned-upload-kms" });
+    let policy = call("iam", "get_role_policy", policy).await;
+
+    assert_eq!(
+        policy["PolicyDocument"]["Statement"],
+        json!([{
+            "Effect": "Allow",
+            "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+            "Resource": kms_key,
+            "Condition": { "StringEquals": { "kms:ViaService": "s3.eu-central-1.amazonaws.com" } },
+        }])
+    );
+    assert_eq!(status(post(&stack.grant_post().await, file())).await, StatusCode::NO_CONTENT);
+    assert_eq!(status(put(&stack.grant_put().await, file())).await, StatusCode::OK);
+}
