@@ -56,6 +56,9 @@ pub enum Error {
     /// The presigned PUT could not be made.
     #[error("the presigned PUT was not made")]
     PresignedPut(#[source] PresignedPutError),
+    /// The code has a fault that this request has found.
+    #[error("the code panicked; the log line before says where")]
+    Panicked,
 }
 
 impl Error {
@@ -84,7 +87,8 @@ impl Error {
             Self::ApiKeysUnavailable(_)
             | Self::CredentialsUnavailable(_)
             | Self::PresignedPost(_)
-            | Self::PresignedPut(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
+            | Self::PresignedPut(_)
+            | Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }
 }

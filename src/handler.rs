@@ -3,11 +3,13 @@
 //! Not here: how any of these steps is done.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::atomic::Ordering,
     time::{Instant, SystemTime},
 };
 
 use aws_credential_types::provider::ProvideCredentials as _;
+use futures_util::FutureExt as _;
 use lambda_http::{Body, Request, RequestExt as _, Response, request::RequestContext};
 use tracing::{error, info};
 use uuid::Uuid;
@@ -36,7 +38,8 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
 
     let route = Route::of(&request);
     let mut seen = Seen::default();
-    let outcome = answer(app, route, &request, &mut seen, now, id).await;
+    let answered = AssertUnwindSafe(answer(app, route, &request, &mut seen, now, id)).catch_unwind().await;
+    let outcome = answered.unwrap_or(Err(Error::Panicked));
 
     let context = request.lambda_context_ref();
     let function_name = context.map(|context| context.env_config.function_name.as_str());

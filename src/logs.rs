@@ -2,7 +2,10 @@
 //!
 //! Not here: what is logged; each line is written where its event ends.
 
-use std::fmt::{self, Debug};
+use std::{
+    fmt::{self, Debug},
+    panic::PanicHookInfo,
+};
 
 use serde::{
     Serialize,
@@ -10,7 +13,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 use tracing::{
-    Event, Subscriber,
+    Event, Subscriber, error,
     field::{Field, Visit},
     level_filters::LevelFilter,
 };
@@ -39,6 +42,11 @@ where
     let lines = tracing_subscriber::fmt::layer().event_format(JsonLine).with_writer(writer);
     let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(env!("CARGO_CRATE_NAME"), level);
     Registry::default().with(lines.with_filter(filter))
+}
+
+/// Logs where the code panicked, and not what it says of it: that may hold what a caller or AWS has sent.
+pub fn log_panic(panic: &PanicHookInfo<'_>) {
+    error!(location = panic.location().map(display), "panic");
 }
 
 fn parse_level(level: &str) -> LevelFilter {
@@ -233,5 +241,21 @@ mod tests {
 
         assert!(line.ends_with("\"_aws\":{\"Timestamp\":1},\"other\":\"{\\\"Timestamp\\\":1}\"}\n"), "{line}");
         assert!(broken.ends_with("\"_aws\":\"{\"}\n"), "{broken}");
+    }
+
+    #[test]
+    fn a_panic_is_logged_without_its_message() {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+
+        let lines = lines_of(None, || {
+            std::panic::catch_unwind(|| panic!("a secret")).unwrap_err();
+        });
+
+        std::panic::set_hook(hook);
+        let line: Value = serde_json::from_str(&lines).unwrap();
+        assert_eq!((&line["level"], &line["message"]), (&"ERROR".into(), &"panic".into()));
+        assert!(line["location"].as_str().unwrap().starts_with("src/logs.rs:"), "{line}");
+        assert!(!lines.contains("secret"), "{lines}");
     }
 }

@@ -1,7 +1,7 @@
 //! Composition: the log, the settings, the SDK's own, the [`App`], and the loop over the Lambda Runtime API.
 #![expect(clippy::disallowed_methods, reason = "here the environment, the clock and the randomness come in")]
 
-use std::{convert::Infallible, env, io, process::ExitCode, time::SystemTime};
+use std::{convert::Infallible, env, io, panic, process::ExitCode, time::SystemTime};
 
 use aws_config::BehaviorVersion;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -22,6 +22,7 @@ const SOURCES: Sources = Sources { now: SystemTime::now, new_id: Uuid::new_v4 };
 fn main() -> ExitCode {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok();
     tracing::subscriber::set_global_default(logs::subscriber(level.as_deref(), io::stdout)).ok();
+    panic::set_hook(Box::new(logs::log_panic));
     // One thread: Lambda hands a function one event at a time, and with several threads lambda_runtime opens a new
     // connection to the Runtime API for half of them.
     let outcome = tokio::runtime::Builder::new_current_thread()

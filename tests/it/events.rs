@@ -3,13 +3,23 @@
 //! The answers are snapshots, made by this code; that the signatures in them are right is shown in `uploads` and
 //! `signatures`.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::SystemTime,
+};
 
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as ProvideCredentialsFuture},
+};
 use lambda_http::{Body, Response, http::HeaderMap};
-use presigned_upload::{handler::handle, request::MAX_BODY_BYTES};
+use presigned_upload::{app::App, handler::handle, request::MAX_BODY_BYTES};
 use serde_json::{Map, Value, json};
 
-use crate::fixture::{FIXED, app, ask_put, granted, json_of, post, read, request};
+use crate::fixture::{FIXED, app, ask_put, config, granted, json_of, post, read, request, sdk_config_with_api_key};
 
 fn names(folder: &str) -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -173,4 +183,34 @@ async fn what_lambda_http_panics_at_is_answered() {
 
         assert_eq!(answer.status(), status, "{pointer} = {value:.60}");
     }
+}
+
+/// Credentials that a fault of the code cannot read, but for the first time and the third.
+#[derive(Debug, Default)]
+struct Faulty(AtomicUsize);
+
+impl ProvideCredentials for Faulty {
+    fn provide_credentials<'a>(&'a self) -> ProvideCredentialsFuture<'a>
+    where
+        Self: 'a,
+    {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) != 1, "a fault of the code");
+        ProvideCredentialsFuture::ready(Ok(Credentials::new("ASIA", "SECRET", None, None, "test")))
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_500_and_the_next_request_is_served() {
+    let sdk_config = sdk_config_with_api_key(None);
+    let sdk_config = sdk_config.credentials_provider(SharedCredentialsProvider::new(Faulty::default())).build();
+    let app = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.unwrap();
+    let body = json!({ "fileName": "a.png", "fileType": "image/png" });
+    app.key_store.load(SystemTime::now()).await.unwrap();
+
+    let failed = handle(&app, post("/media/", &body)).await;
+    let served = handle(&app, post("/media/", &body)).await;
+
+    assert_eq!(failed.status(), 500);
+    assert_eq!(json_of(&failed)["detail"], "could not generate upload URL");
+    granted(&served);
 }
