@@ -21,15 +21,14 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_smithy_types::{DateTime, date_time::Format};
 use aws_types::SdkConfig;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use reqwest::{
-    Certificate, Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url, header::CONTENT_TYPE,
-};
+use reqwest::{Certificate, Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::{process::Command, sync::OnceCell};
 
 use crate::{
     fixture::{client_builder, read},
-    uploads::{file, form},
+    tampering::{Server, Upload, faults},
+    uploads::file,
 };
 
 /// A page that may upload, where a stack says so.
@@ -212,12 +211,12 @@ fn code<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E>) -> Strin
 
 /// The presigned upload of a form.
 fn post(grant: &Value, file: Vec<u8>) -> RequestBuilder {
-    client().post(grant["url"].as_str().unwrap()).multipart(form(grant, file))
+    Upload::post(grant, file).request(&client())
 }
 
 /// The presigned upload of a URL.
 fn put(grant: &Value, file: Vec<u8>) -> RequestBuilder {
-    client().put(grant["url"].as_str().unwrap()).header(CONTENT_TYPE, "image/png").body(file)
+    Upload::put(grant, Some("image/png"), file).request(&client())
 }
 
 async fn status(request: RequestBuilder) -> StatusCode {
@@ -483,4 +482,33 @@ async fn with_a_kms_key_the_role_may_use_that_key_through_s3() {
     );
     assert_eq!(status(post(&stack.grant_post().await, file())).await, StatusCode::NO_CONTENT);
     assert_eq!(status(put(&stack.grant_put().await, file())).await, StatusCode::OK);
+}
+
+/// A stack of its own, whose bucket is emptied again and again.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn no_altered_upload_is_taken() {
+    let stack = Stack::deploy("e2e-tampered", &[("UploadMaxBytes", "1000")]).await;
+    let location = json!({ "LocationConstraint": "eu-central-1" });
+    call("s3", "create_bucket", json!({ "Bucket": "other", "CreateBucketConfiguration": location })).await;
+    let s3 = s3(&root());
+    let grant = async |method: &Method| match *method {
+        Method::POST => stack.grant_post().await,
+        _ => stack.grant_put().await,
+    };
+    let stored = async || {
+        let mut is_stored = false;
+        for bucket in [&stack.bucket, "other"] {
+            let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
+            for object in objects.contents() {
+                s3.delete_object().bucket(bucket).key(object.key().unwrap()).send().await.unwrap();
+                is_stored = true;
+            }
+        }
+        is_stored
+    };
+
+    let faults = faults(Server::Ministack, &client(), grant, stored).await;
+
+    assert_eq!(faults, [""; 0]);
 }

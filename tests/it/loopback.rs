@@ -140,4 +140,14 @@ impl S3 {
             .iter()
             .all(|bucket| std::fs::read_dir(self.folder.path().join(bucket)).unwrap().next().is_none())
     }
+
+    /// Removes all objects, and says whether there were any.
+    pub(crate) fn clear(&self) -> bool {
+        let was_empty = self.is_empty();
+        for bucket in ["uploads", "other"] {
+            std::fs::remove_dir_all(self.folder.path().join(bucket)).unwrap();
+            std::fs::create_dir(self.folder.path().join(bucket)).unwrap();
+        }
+        !was_empty
+    }
 }

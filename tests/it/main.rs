@@ -12,7 +12,7 @@
 //! | `documents` | the README has the settings of the code |
 //! | `template` | `template.yaml` without the faults that a deploy takes without a word |
 //!
-//! `fixture` builds the function, `loopback` the servers that it talks to.
+//! `tampering` has what hostile uploaders try, `fixture` builds the function, `loopback` the servers that it talks to.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -31,5 +31,6 @@ mod key_store;
 mod loopback;
 mod process;
 mod signatures;
+mod tampering;
 mod template;
 mod uploads;
