@@ -143,11 +143,29 @@ impl S3 {
 
     /// Removes all objects, and says whether there were any.
     pub(crate) fn clear(&self) -> bool {
-        let was_empty = self.is_empty();
+        !self.take_objects().is_empty()
+    }
+
+    /// Removes all objects; what their keys were.
+    pub(crate) fn take_objects(&self) -> Vec<String> {
+        let mut object_keys = Vec::new();
         for bucket in ["uploads", "other"] {
-            std::fs::remove_dir_all(self.folder.path().join(bucket)).unwrap();
-            std::fs::create_dir(self.folder.path().join(bucket)).unwrap();
+            let bucket = self.folder.path().join(bucket);
+            let mut folders = vec![bucket.clone()];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(folder).unwrap() {
+                    let entry = entry.unwrap();
+                    if entry.file_type().unwrap().is_dir() {
+                        folders.push(entry.path());
+                    } else {
+                        let path = entry.path();
+                        object_keys.push(path.strip_prefix(&bucket).unwrap().to_str().unwrap().to_owned());
+                    }
+                }
+            }
+            std::fs::remove_dir_all(&bucket).unwrap();
+            std::fs::create_dir(&bucket).unwrap();
         }
-        !was_empty
+        object_keys
     }
 }

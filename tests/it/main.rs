@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `events` | every event of `events/` through `handle`, whole answers |
 //! | `uploads` | what `handle` grants, sent to an S3 server: taken, and refused once anything is altered |
+//! | `properties` | what holds for whatever a caller sends |
 //! | `signatures` | AWS's published presigned-URL example, and our URLs by the same arithmetic |
 //! | `bucket_urls` | region, dots, China, FIPS, dual stack and custom endpoints |
 //! | `key_store` | the SDK's Secrets Manager client against a server that rotates, fails and hangs |
@@ -30,6 +31,7 @@ mod fixture;
 mod key_store;
 mod loopback;
 mod process;
+mod properties;
 mod signatures;
 mod tampering;
 mod template;
