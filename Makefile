@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 VENV := .venv
-# A folder of its own: checkov holds on to older versions of what the others use.
-CHECKOV_VENV := .venv-checkov
+# A folder of its own: checkov holds on to older versions of what the local AWS uses.
+CHECKS_VENV := .venv-checks
 # Written last, so that an interrupted installation is made anew.
 READY := ready
 
@@ -63,7 +63,7 @@ test: ## Run all tests
 	@$(MAKE) --no-print-directory e2e
 
 .PHONY: e2e
-e2e: build ## Run the tests of the deployed stack, on a local AWS
+e2e: build $(CHECKS_VENV)/$(READY) ## Run the tests of the deployed stack, on a local AWS
 	@$(VENV)/bin/python local/stack.py with cargo test --locked --test it -- --ignored deployed::
 
 .PHONY: check
@@ -99,25 +99,25 @@ install-cargo-deny: ## Install cargo-deny with cargo (about three minutes)
 	cargo install --quiet --locked $(CARGO_DENY)
 
 .PHONY: template
-template: $(VENV)/$(READY) $(CHECKOV_VENV)/$(READY) ## Check template.yaml
+template: $(VENV)/$(READY) $(CHECKS_VENV)/$(READY) ## Check template.yaml
 	$(VENV)/bin/sam validate --lint --region eu-central-1
 	$(VENV)/bin/cfn-lint template.yaml
-	$(CHECKOV_VENV)/bin/checkov --file template.yaml --framework cloudformation --skip-download --compact --quiet
+	$(CHECKS_VENV)/bin/checkov --file template.yaml --framework cloudformation --skip-download --compact --quiet
 
 .PHONY: requirements
 requirements: ## Pin the newest versions of what the files local/requirements*.in name
 	python3 -m venv --clear $(VENV)
 	$(VENV)/bin/pip install --quiet --requirement local/requirements.in
 	$(VENV)/bin/pip freeze > local/requirements.txt
-	python3 -m venv --clear $(CHECKOV_VENV)
-	$(CHECKOV_VENV)/bin/pip install --quiet --requirement local/requirements-checkov.in
-	$(CHECKOV_VENV)/bin/pip freeze > local/requirements-checkov.txt
-	touch $(VENV)/$(READY) $(CHECKOV_VENV)/$(READY)
+	python3 -m venv --clear $(CHECKS_VENV)
+	$(CHECKS_VENV)/bin/pip install --quiet --requirement local/requirements-checks.in
+	$(CHECKS_VENV)/bin/pip freeze > local/requirements-checks.txt
+	touch $(VENV)/$(READY) $(CHECKS_VENV)/$(READY)
 
 $(VENV)/$(READY): local/requirements.txt
 	$(INSTALL)
 
-$(CHECKOV_VENV)/$(READY): local/requirements-checkov.txt
+$(CHECKS_VENV)/$(READY): local/requirements-checks.txt
 	$(INSTALL)
 
 define INSTALL

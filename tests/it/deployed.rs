@@ -512,3 +512,24 @@ async fn no_altered_upload_is_taken() {
 
     assert_eq!(faults, [""; 0]);
 }
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn answers_are_those_of_openapi_yaml() {
+    let stack = default_stack().await;
+    let authorization = format!("Authorization: Bearer {}", stack.api_key);
+
+    for authorization in [Some(authorization.as_str()), None] {
+        let mut command = Command::new(".venv-checks/bin/schemathesis");
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", "openapi.yaml", "--seed", "1"]);
+        command.args(["--checks", "all", "--max-examples", "50", "--tls-verify", &environment("AWS_CA_BUNDLE")]);
+        // Only browsers and curl know that the API's own host is this machine.
+        command.args(["--url", &environment("AWS_ENDPOINT_URL")]);
+        command.args(["--header", &format!("Host: {}", stack.api_url.authority())]);
+        command.args(authorization.into_iter().flat_map(|authorization| ["--header", authorization]));
+
+        let output = command.output().await.unwrap();
+
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}

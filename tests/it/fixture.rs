@@ -18,6 +18,7 @@ use presigned_upload::{
     event::harmless,
     handler::handle,
 };
+use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -147,4 +148,29 @@ pub(crate) fn client_builder() -> reqwest::ClientBuilder {
 /// A client of HTTP.
 pub(crate) fn client() -> reqwest::Client {
     client_builder().build().unwrap()
+}
+
+/// A YAML document as JSON, with the long form of a function of CloudFormation (`{"Fn::Sub": ..}`) for its tag.
+#[track_caller]
+pub(crate) fn yaml(text: &str) -> Value {
+    let [document] = &Yaml::load_from_str(text).unwrap()[..] else { panic!("expected one document") };
+    from_yaml(document)
+}
+
+#[track_caller]
+fn from_yaml(yaml: &Yaml<'_>) -> Value {
+    match yaml {
+        Yaml::Value(Scalar::Null) => Value::Null,
+        Yaml::Value(Scalar::Boolean(value)) => json!(value),
+        Yaml::Value(Scalar::Integer(value)) => json!(value),
+        Yaml::Value(Scalar::FloatingPoint(value)) => json!(value.into_inner()),
+        Yaml::Value(Scalar::String(value)) => json!(value),
+        Yaml::Sequence(items) => items.iter().map(from_yaml).collect(),
+        Yaml::Mapping(members) => members.iter().map(|(name, it)| (name.as_str().unwrap(), from_yaml(it))).collect(),
+        Yaml::Tagged(tag, value) => match tag.suffix.as_str() {
+            name @ ("Ref" | "Condition") => json!({ name: from_yaml(value) }),
+            name => json!({ format!("Fn::{name}"): from_yaml(value) }),
+        },
+        Yaml::Representation(..) | Yaml::Alias(_) | Yaml::BadValue => panic!("expected no {yaml:?}"),
+    }
 }

@@ -9,10 +9,9 @@ use presigned_upload::{
     config::Config,
     metrics::{NAMESPACE, RequestMetrics},
 };
-use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Value, json};
 
-use crate::fixture::read;
+use crate::fixture::{read, yaml};
 
 /// X-Ray has no resources to name.
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html>
@@ -216,48 +215,23 @@ fn descendants(value: &Value) -> Vec<&Value> {
     iter::once(value).chain(below).collect()
 }
 
-#[track_caller]
-fn parse(template: &str) -> Value {
-    let [document] = &Yaml::load_from_str(template).unwrap()[..] else { panic!("expected one document") };
-    json_of(document)
-}
-
-/// The same as JSON, with the long form of a function (`{"Fn::Sub": ..}`) for its tag (`!Sub ..`).
-#[track_caller]
-fn json_of(yaml: &Yaml<'_>) -> Value {
-    match yaml {
-        Yaml::Value(Scalar::Null) => Value::Null,
-        Yaml::Value(Scalar::Boolean(value)) => json!(value),
-        Yaml::Value(Scalar::Integer(value)) => json!(value),
-        Yaml::Value(Scalar::FloatingPoint(value)) => json!(value.into_inner()),
-        Yaml::Value(Scalar::String(value)) => json!(value),
-        Yaml::Sequence(items) => items.iter().map(json_of).collect(),
-        Yaml::Mapping(members) => members.iter().map(|(name, it)| (name.as_str().unwrap(), json_of(it))).collect(),
-        Yaml::Tagged(tag, value) => match tag.suffix.as_str() {
-            name @ ("Ref" | "Condition") => json!({ name: json_of(value) }),
-            name => json!({ format!("Fn::{name}"): json_of(value) }),
-        },
-        Yaml::Representation(..) | Yaml::Alias(_) | Yaml::BadValue => panic!("expected no {yaml:?}"),
-    }
-}
-
 /// The faults of the template with one text of it, at its first place, replaced.
 #[track_caller]
 fn faults_with(text: &str, replacement: &str) -> Vec<String> {
     let template = read("template.yaml");
     assert!(template.contains(text), "expected {text:?} in the template");
-    faults(&parse(&template.replacen(text, replacement, 1)))
+    faults(&yaml(&template.replacen(text, replacement, 1)))
 }
 
 #[test]
 fn template_has_no_faults() {
-    assert_eq!(faults(&parse(&read("template.yaml"))), [""; 0]);
+    assert_eq!(faults(&yaml(&read("template.yaml"))), [""; 0]);
 }
 
 #[test]
 fn reads_short_tags_as_the_functions_that_they_stand_for() {
     assert_eq!(
-        parse("[!If [A, !Ref B, 1], !GetAtt C.Arn, !Sub \"${D}/*\", !Condition E, \"1\"]"),
+        yaml("[!If [A, !Ref B, 1], !GetAtt C.Arn, !Sub \"${D}/*\", !Condition E, \"1\"]"),
         json!([
             { "Fn::If": ["A", { "Ref": "B" }, 1] },
             { "Fn::GetAtt": "C.Arn" },
