@@ -11,7 +11,8 @@ ARCHITECTURE ?= x86_64
 # The local AWS runs the function as a process of this machine.
 run e2e: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
 EVENT ?= events/media.json
-STACK ?= presigned-upload
+# The last one: `make deploy` writes its own behind the default.
+STACK ?= $(shell sed -n 's/^stack_name = "\(.*\)"/\1/p' samconfig.toml | tail -1)
 
 CARGO_DENY := cargo-deny@0.20.2
 
@@ -49,7 +50,7 @@ build: $(VENV)/$(READY) ## Build the function for Lambda, in .aws-sam: ARCHITECT
 
 .PHONY: deploy
 deploy: build ## Deploy to the AWS account of your credentials; asks for what it needs to know
-	$(VENV)/bin/sam deploy --guided --parameter-overrides Architecture=$(ARCHITECTURE)
+	$(VENV)/bin/sam deploy --guided
 
 .PHONY: destroy
 destroy: $(VENV)/$(READY) ## Delete the stack from your AWS account, but neither the bucket nor the secret: STACK=NAME

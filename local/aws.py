@@ -160,8 +160,8 @@ def client(service):
 
 
 @contextlib.contextmanager
-def said_plainly(command):
-    """Ends the program with one line where a step failed, and quietly where it was told to stop."""
+def said_plainly(command, status_if_interrupted=130):
+    """Ends the program with one line where a step failed, and with a status of its own where it was told to stop."""
     # A terminal that is closed, and `kill`, end what was started as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -169,5 +169,6 @@ def said_plainly(command):
         yield
     except KeyboardInterrupt:
         print("\nstopped")
+        sys.exit(status_if_interrupted)
     except (Failed, OSError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         sys.exit(f"{command}: {error}")

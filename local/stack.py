@@ -17,7 +17,7 @@ import time
 
 import requests
 
-from aws import CA, PROJECT, REGION, STATE, VENV_BIN, Failed, client, running_aws, said_plainly, step
+from aws import CA, PROJECT, REGION, STATE, VENV_BIN, Failed, client, running, running_aws, said_plainly, step
 
 STACK = "presigned-upload"
 ARTIFACTS = "artifacts"
@@ -75,16 +75,16 @@ def upload_and_read_back(stack):
         raise Failed(f"s3://{stack['BucketName']}/{grant['fileKey']} is not the file that was uploaded")
 
 
-def log_events(log_group, start_time=0):
-    pages = client("logs").get_paginator("filter_log_events").paginate(logGroupName=log_group, startTime=start_time)
+def log_events(logs, log_group, start_time=0):
+    pages = logs.get_paginator("filter_log_events").paginate(logGroupName=log_group, startTime=start_time)
     return [event for page in pages for event in page["events"]]
 
 
 def follow(log_group):
     """Prints the lines of a log group as they come in."""
-    shown, start_time = set(), 0
+    logs, shown, start_time = client("logs"), set(), 0
     while True:
-        for event in log_events(log_group, start_time):
+        for event in log_events(logs, log_group, start_time):
             line = (event["logStreamName"], event["timestamp"], event["message"])
             if line not in shown:
                 shown.add(line)
@@ -102,7 +102,7 @@ def run():
             try:
                 upload_and_read_back(stack)
             except Failed as error:
-                log = "\n".join(event["message"] for event in log_events(log_group))
+                log = "\n".join(event["message"] for event in log_events(client("logs"), log_group))
                 raise Failed(f"{error}\nthe function's log:\n{log}") from error
         curl = f"curl -sS --cacert {CA.relative_to(PROJECT)}"
         authorization = shlex.quote(f"Authorization: Bearer {stack['ApiKey']}")
@@ -125,11 +125,11 @@ The function's log, until Ctrl-C:
 def main():
     match sys.argv[1:]:
         case ["run"]:
-            with said_plainly("make run"):
+            with said_plainly("make run", status_if_interrupted=0):
                 run()
         case ["with", *command] if command:
-            with said_plainly("stack.py with"), running_aws():
-                sys.exit(subprocess.run(command, cwd=PROJECT).returncode)
+            with said_plainly("stack.py with"), running_aws(), running(command, {}) as process:
+                sys.exit(process.wait())
         case ["deploy", stack_name, *parameters]:
             with said_plainly("stack.py deploy"):
                 print(json.dumps(deploy(stack_name, dict(parameter.split("=", 1) for parameter in parameters))))

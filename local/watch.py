@@ -66,5 +66,5 @@ def main():
 
 
 if __name__ == "__main__":
-    with said_plainly("make watch"):
+    with said_plainly("make watch", status_if_interrupted=0):
         main()

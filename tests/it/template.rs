@@ -27,7 +27,7 @@ fn faults(template: &Value) -> Vec<String> {
         let properties = &resource["Properties"];
         let mut found = paths(properties);
         found.extend(match resource["Type"].as_str().unwrap() {
-            "AWS::ApiGatewayV2::Stage" => throttling(properties),
+            "AWS::ApiGatewayV2::Stage" => throttling(template, properties),
             "AWS::CloudWatch::Alarm" => unknown_metrics(alarm_metrics(properties)),
             "AWS::CloudWatch::Dashboard" => unknown_metrics(dashboard_metrics(properties)),
             "AWS::Logs::LogGroup" => log_retention(properties),
@@ -42,10 +42,13 @@ fn faults(template: &Value) -> Vec<String> {
     faults
 }
 
-/// Where only one limit is set, several tools send the other as 0, and every request gets a 429.
-fn throttling(stage: &Value) -> Vec<String> {
+/// Where only one limit is set, several tools send the other as 0, and every request gets a 429, as with a limit of 0.
+fn throttling(template: &Value, stage: &Value) -> Vec<String> {
     let limits = ["ThrottlingRateLimit", "ThrottlingBurstLimit"].into_iter();
-    let missing = limits.filter(|limit| stage["DefaultRouteSettings"][limit].is_null());
+    let missing = limits.filter(|limit| {
+        let parameter = stage["DefaultRouteSettings"][limit]["Ref"].as_str().unwrap_or_default();
+        template["Parameters"][parameter]["MinValue"].as_u64().is_none_or(|least| least == 0)
+    });
     missing.map(|limit| format!("has no {limit}")).collect()
 }
 
@@ -86,6 +89,9 @@ fn settings(template: &Value, function: &Value) -> Vec<String> {
     let wrong = Config::VARIABLES.iter().filter_map(|variable| {
         let name = variable.name;
         let Some(value) = variables.get(name) else { return Some(format!("does not set {name}")) };
+        if !value.is_object() {
+            return Some(format!("sets {name} to {value} whatever the parameters are"));
+        }
         let value = value["Ref"].as_str().map_or(value, |parameter| &template["Parameters"][parameter]["Default"]);
         let here = match value {
             Value::String(text) => text.clone(),
@@ -138,10 +144,28 @@ fn paths(properties: &Value) -> Vec<String> {
         .collect()
 }
 
-/// An alarm on a metric that nobody writes stays green. A metric is its name and those of its dimensions: `a by b, c`.
+/// The metrics of AWS that are shown or watched, and that of the filter over the API's access log.
+/// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html>
+/// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html>
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html>
+const OTHER_METRICS: [&str; 9] = [
+    "AWS/ApiGateway 4xx by ApiId",
+    "AWS/ApiGateway 5xx by ApiId",
+    "AWS/ApiGateway Count by ApiId",
+    "AWS/ApiGateway Latency by ApiId",
+    "AWS/Events TriggeredRules by RuleName",
+    "AWS/Lambda ConcurrentExecutions by FunctionName",
+    "AWS/Lambda Errors by FunctionName",
+    "AWS/Lambda Throttles by FunctionName",
+    "presigned-upload throttled by api_id",
+];
+
+/// An alarm on a metric that nobody writes stays green. A metric is its namespace, its name, and the names of its
+/// dimensions: `a b by c, d`.
 fn unknown_metrics(metrics: Vec<String>) -> Vec<String> {
-    let written = written_metrics();
-    let unknown = metrics.into_iter().filter(|metric| !written.contains(metric));
+    let mut known = written_metrics();
+    known.extend(OTHER_METRICS.map(str::to_owned));
+    let unknown = metrics.into_iter().filter(|metric| !known.contains(metric));
     unknown.map(|metric| format!("has no metric {metric}")).collect()
 }
 
@@ -162,23 +186,20 @@ fn written_metrics() -> Vec<String> {
     for directive in embedded["CloudWatchMetrics"].as_array().unwrap() {
         for dimensions in directive["Dimensions"].as_array().unwrap() {
             let names = directive["Metrics"].as_array().unwrap().iter().map(|it| it["Name"].as_str().unwrap());
-            metrics.extend(names.map(|name| metric(name, &texts(dimensions))));
+            metrics.extend(names.map(|name| metric(NAMESPACE, name, &texts(dimensions))));
         }
     }
     metrics
 }
 
-fn metric(name: &str, dimensions: &[&str]) -> String {
-    format!("{name} by {}", dimensions.join(", "))
+fn metric(namespace: &str, name: &str, dimensions: &[&str]) -> String {
+    format!("{namespace} {name} by {}", dimensions.join(", "))
 }
 
 fn alarm_metrics(alarm: &Value) -> Vec<String> {
-    if alarm["Namespace"] != NAMESPACE {
-        return Vec::new();
-    }
     let dimensions = alarm["Dimensions"].as_array().into_iter().flatten();
     let dimensions: Vec<_> = dimensions.map(|it| it["Name"].as_str().unwrap()).collect();
-    vec![metric(alarm["MetricName"].as_str().unwrap(), &dimensions)]
+    vec![metric(alarm["Namespace"].as_str().unwrap(), alarm["MetricName"].as_str().unwrap(), &dimensions)]
 }
 
 /// A metric stands there as `[NAMESPACE, NAME, DIMENSION, VALUE, .., {OPTIONS}]`, or several as a `SEARCH`.
@@ -188,13 +209,14 @@ fn dashboard_metrics(dashboard: &Value) -> Vec<String> {
     let mut metrics = Vec::new();
     for shown in widgets.flat_map(|widget| widget["properties"]["metrics"].as_array().unwrap()) {
         if let Some(expression) = shown[0]["expression"].as_str() {
-            let (_, schema) = expression.split_once(&format!("{{{NAMESPACE},")).unwrap();
-            let (dimensions, rest) = schema.split_once('}').unwrap();
+            let (_, schema) = expression.split_once("{\"").unwrap();
+            let (schema, rest) = schema.split_once("\"}").unwrap();
+            let schema: Vec<_> = schema.split("\",\"").collect();
             let (_, name) = rest.split_once("MetricName=\"").unwrap();
-            metrics.push(metric(name.split('"').next().unwrap(), &dimensions.split(',').collect::<Vec<_>>()));
-        } else if shown[0] == NAMESPACE {
+            metrics.push(metric(schema[0], name.split('"').next().unwrap(), &schema[1..]));
+        } else {
             let texts: Vec<_> = shown.as_array().unwrap().iter().map_while(Value::as_str).collect();
-            metrics.push(metric(texts[1], &texts[2..].iter().copied().step_by(2).collect::<Vec<_>>()));
+            metrics.push(metric(texts[0], texts[1], &texts[2..].iter().copied().step_by(2).collect::<Vec<_>>()));
         }
     }
     metrics
@@ -266,6 +288,8 @@ fn refuses_a_stage_without_both_throttling_limits() {
         ("ThrottlingRateLimit: !Ref ThrottlingRateLimit", "", &[rate][..]),
         ("ThrottlingBurstLimit: !Ref ThrottlingBurstLimit", "", &[burst]),
         ("DefaultRouteSettings:", "RouteSettings:", &[rate, burst]),
+        ("ThrottlingRateLimit: !Ref ThrottlingRateLimit", "ThrottlingRateLimit: 0", &[rate]),
+        ("Default: 200\n    MinValue: 1", "Default: 0\n    MinValue: 0", &[burst]),
     ] {
         assert_eq!(faults_with(text, replacement), expected, "{text}");
     }
@@ -320,7 +344,8 @@ fn refuses_settings_that_are_not_those_of_the_code() {
     for (text, replacement, expected) in [
         ("Variables:", "Variables:\n          UPLOAD_MIN: 1", "sets UPLOAD_MIN, which the code does not read"),
         ("API_KEYS_TTL: !Ref ApiKeysTtl", "", "does not set API_KEYS_TTL"),
-        ("!Ref Bucket", "uploads", "sets UPLOAD_BUCKET to uploads by default, and the code to nothing"),
+        ("!Ref Bucket", "uploads", "sets UPLOAD_BUCKET to \"uploads\" whatever the parameters are"),
+        ("!Ref ApiKeysTtl", "300", "sets API_KEYS_TTL to 300 whatever the parameters are"),
         ("Default: 3600", "Default: 60", "sets UPLOAD_EXPIRES_IN to 60 by default, and the code to 3600"),
         ("Default: \"5368709120\"", "", "sets UPLOAD_MAX_BYTES to nothing by default, and the code to 5368709120"),
     ] {
@@ -333,14 +358,207 @@ fn refuses_alarms_and_widgets_of_metrics_that_nobody_writes() {
     let [alarm, widget, search] = [
         "MetricName: key_set_age_seconds",
         "\"cold_start\", \"function_name\"",
-        "{presigned-upload,function_name,code}",
+        "{\\\"presigned-upload\\\",\\\"function_name\\\",\\\"code\\\"}",
     ];
+    let unquoted = "{\\\"presigned-upload\\\",\\\"code\\\"}";
     for (text, replacement, expected) in [
-        (alarm, "MetricName: key_set_age", "StaleKeySetAlarm has no metric key_set_age by function_name"),
-        ("Name: code,", "Name: route,", "UnauthorizedAlarm has no metric errors by function_name, route"),
-        (widget, "\"cold_start\", \"route\"", "Dashboard has no metric cold_start by route"),
-        (search, "{presigned-upload,code}", "Dashboard has no metric errors by code"),
+        (alarm, "MetricName: age", "StaleKeySetAlarm has no metric presigned-upload age by function_name"),
+        (
+            "Name: code,",
+            "Name: route,",
+            "UnauthorizedAlarm has no metric presigned-upload errors by function_name, route",
+        ),
+        ("MetricName: 5xx", "MetricName: 5XXError", "ServerErrorAlarm has no metric AWS/ApiGateway 5XXError by ApiId"),
+        (widget, "\"cold_start\", \"route\"", "Dashboard has no metric presigned-upload cold_start by route"),
+        (search, unquoted, "Dashboard has no metric presigned-upload errors by code"),
     ] {
         assert_eq!(faults_with(text, replacement), [expected], "{replacement}");
     }
+}
+
+/// Whoever holds a grant acts with these rights: not one of them more, and to nobody else.
+#[test]
+fn rights_are_these_and_no_others() {
+    let template = yaml(&read("template.yaml"));
+    let properties = |id: &str| template["Resources"][id]["Properties"].clone();
+    let statements = |id: &str| properties(id)["PolicyDocument"]["Statement"].clone();
+    let trusted_by =
+        |service: &str| json!([{ "Effect": "Allow", "Principal": { "Service": service }, "Action": "sts:AssumeRole" }]);
+    let uploads = json!({ "Fn::Sub": UPLOADS });
+    let bucket = json!([{ "Fn::GetAtt": "Bucket.Arn" }, { "Fn::Sub": "${Bucket.Arn}/*" }]);
+    let role = properties("FunctionRole");
+    let source = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/*";
+
+    assert_eq!(role["AssumeRolePolicyDocument"]["Statement"], trusted_by("lambda.amazonaws.com"));
+    assert_eq!(role["Policies"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        role["Policies"][0]["PolicyDocument"]["Statement"],
+        json!([
+            { "Effect": "Allow", "Action": "s3:PutObject", "Resource": uploads },
+            { "Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": { "Fn::GetAtt": "ApiKeys.Id" } },
+            {
+                "Effect": "Allow",
+                "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+                "Resource": { "Fn::GetAtt": "FunctionLogGroup.Arn" },
+            },
+            { "Effect": "Allow", "Action": ACTIONS_WITHOUT_RESOURCE, "Resource": "*" },
+        ])
+    );
+    assert_eq!(
+        statements("KmsKeyPolicy"),
+        json!([{
+            "Effect": "Allow",
+            "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+            "Resource": { "Ref": "KmsKeyArn" },
+            "Condition": { "StringEquals": { "kms:ViaService": { "Fn::Sub": "s3.${AWS::Region}.${AWS::URLSuffix}" } } },
+        }])
+    );
+    assert_eq!(
+        statements("BucketPolicy"),
+        json!([
+            {
+                "Sid": "RefusePlainHttp",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": bucket,
+                "Condition": { "Bool": { "aws:SecureTransport": "false" } },
+            },
+            {
+                "Sid": "RefuseSignatureVersion2",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": bucket,
+                "Condition": { "StringEquals": { "s3:signatureversion": "AWS" } },
+            },
+            {
+                "Sid": "RefuseSignaturesOlderThanTheLifetime",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:PutObject",
+                "Resource": uploads,
+                "Condition": { "NumericGreaterThan": { "s3:signatureAge": { "Fn::Sub": "${UploadExpiresIn}000" } } },
+            },
+            {
+                "Sid": "RefuseTheFunctionOutsideOfThePrefix",
+                "Effect": "Deny",
+                "Principal": { "AWS": { "Fn::GetAtt": "FunctionRole.Arn" } },
+                "Action": "s3:*",
+                "NotResource": uploads,
+            },
+        ])
+    );
+    assert_eq!(
+        properties("ApiPermission"),
+        json!({
+            "Action": "lambda:InvokeFunction",
+            "FunctionName": { "Ref": "Function" },
+            "Principal": "apigateway.amazonaws.com",
+            "SourceArn": { "Fn::Sub": source },
+        })
+    );
+    let types = members(&template["Resources"]).map(|(_, resource)| resource["Type"].as_str().unwrap());
+    let with_rights =
+        types.filter(|it| it.starts_with("AWS::IAM::") || it.contains("Permission") || it.contains("Url"));
+    assert_eq!(with_rights.collect::<Vec<_>>(), ["AWS::Lambda::Permission", "AWS::IAM::Role", "AWS::IAM::Policy"]);
+}
+
+/// What no other rule sees, and what would be missed late.
+#[test]
+fn settings_of_the_resources_are_these() {
+    let template = yaml(&read("template.yaml"));
+    let closed = json!({
+        "BlockPublicAcls": true,
+        "BlockPublicPolicy": true,
+        "IgnorePublicAcls": true,
+        "RestrictPublicBuckets": true,
+    });
+    let logging = json!({
+        "LogFormat": "JSON",
+        "ApplicationLogLevel": "INFO",
+        "SystemLogLevel": "INFO",
+        "LogGroup": { "Ref": "FunctionLogGroup" },
+    });
+    let encryption = json!({
+        "Fn::If": [
+            "HasKmsKey",
+            {
+                "ServerSideEncryptionByDefault": { "SSEAlgorithm": "aws:kms", "KMSMasterKeyID": { "Ref": "KmsKeyArn" } },
+                "BucketKeyEnabled": true,
+            },
+            { "ServerSideEncryptionByDefault": { "SSEAlgorithm": "AES256" } },
+        ],
+    });
+    let key = json!({
+        "SecretStringTemplate": "{}",
+        "GenerateStringKey": "default",
+        "PasswordLength": 40,
+        "ExcludePunctuation": true,
+    });
+
+    for (pointer, expected) in [
+        ("/Api/Properties/ProtocolType", json!("HTTP")),
+        ("/Api/Properties/CorsConfiguration", Value::Null),
+        ("/ApiIntegration/Properties/PayloadFormatVersion", json!("2.0")),
+        ("/ApiRoute/Properties/RouteKey", json!("$default")),
+        ("/ApiStage/Properties/StageName", json!("$default")),
+        ("/ApiStage/Properties/AccessLogSettings/DestinationArn", json!({ "Fn::GetAtt": "ApiLogGroup.Arn" })),
+        ("/Function/Metadata/BuildMethod", json!("rust-cargolambda")),
+        ("/Function/Properties/Architectures", json!([{ "Ref": "Architecture" }])),
+        ("/Function/Properties/FunctionUrlConfig", Value::Null),
+        ("/Function/Properties/LoggingConfig", logging),
+        ("/Function/Properties/MemorySize", json!(128)),
+        ("/Function/Properties/Runtime", json!("provided.al2023")),
+        ("/Function/Properties/Timeout", json!(10)),
+        ("/Function/Properties/Tracing", json!("Active")),
+        ("/Bucket/DeletionPolicy", json!("RetainExceptOnCreate")),
+        ("/Bucket/UpdateReplacePolicy", json!("Retain")),
+        ("/Bucket/Properties/PublicAccessBlockConfiguration", closed),
+        ("/Bucket/Properties/OwnershipControls/Rules", json!([{ "ObjectOwnership": "BucketOwnerEnforced" }])),
+        ("/Bucket/Properties/BucketEncryption/ServerSideEncryptionConfiguration", json!([encryption])),
+        ("/Bucket/Properties/NotificationConfiguration/EventBridgeConfiguration/EventBridgeEnabled", json!(true)),
+        ("/BucketPolicy/DeletionPolicy", json!("RetainExceptOnCreate")),
+        ("/ApiKeys/DeletionPolicy", json!("RetainExceptOnCreate")),
+        ("/ApiKeys/UpdateReplacePolicy", json!("Retain")),
+        ("/ApiKeys/Properties/GenerateSecretString", key),
+    ] {
+        assert_eq!(template["Resources"].pointer(pointer).unwrap_or(&Value::Null), &expected, "{pointer}");
+    }
+}
+
+#[test]
+fn alarms_are_these() {
+    let template = yaml(&read("template.yaml"));
+    let topic = json!({ "Fn::If": ["HasAlarmTopic", [{ "Ref": "AlarmTopicArn" }], { "Ref": "AWS::NoValue" }] });
+
+    let alarms = members(&template["Resources"]).filter(|(_, it)| it["Type"] == "AWS::CloudWatch::Alarm");
+    let alarms = alarms.map(|(id, alarm)| {
+        let alarm = &alarm["Properties"];
+        assert_eq!((&alarm["AlarmActions"], &alarm["OKActions"]), (&topic, &topic), "{id}");
+        assert_eq!(alarm["ComparisonOperator"], "GreaterThanThreshold", "{id}");
+        assert_eq!(alarm["TreatMissingData"], "notBreaching", "{id}");
+        let dimensions = alarm["Dimensions"].as_array().unwrap().iter().map(|it| it["Value"].to_string());
+        format!(
+            "{} of {} > {} in {} of {} s, {}",
+            alarm["Statistic"].as_str().unwrap(),
+            alarm["MetricName"].as_str().unwrap(),
+            alarm["Threshold"],
+            alarm["EvaluationPeriods"],
+            alarm["Period"],
+            dimensions.collect::<Vec<_>>().join(" ")
+        )
+    });
+
+    assert_eq!(
+        alarms.collect::<Vec<_>>(),
+        [
+            r#"Sum of 5xx > 0 in 1 of 300 s, {"Ref":"Api"}"#,
+            r#"Sum of Errors > 0 in 1 of 300 s, {"Ref":"Function"}"#,
+            r#"Sum of throttled > 0 in 1 of 300 s, {"Ref":"Api"}"#,
+            r#"Sum of Throttles > 0 in 1 of 300 s, {"Ref":"Function"}"#,
+            r#"Sum of errors > 100 in 1 of 300 s, {"Ref":"Function"} "unauthorized""#,
+            r#"Maximum of key_set_age_seconds > {"Ref":"ApiKeysTtl"} in 3 of 300 s, {"Ref":"Function"}"#,
+        ]
+    );
 }
