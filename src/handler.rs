@@ -5,12 +5,12 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::atomic::Ordering,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aws_credential_types::provider::ProvideCredentials as _;
 use futures_util::FutureExt as _;
-use lambda_http::{Body, Request, RequestExt as _, Response, request::RequestContext};
+use lambda_http::{Body, Request, RequestExt as _, Response, http::StatusCode, request::RequestContext};
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -34,63 +34,20 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let id = (app.sources.new_id)();
     #[expect(clippy::disallowed_methods, reason = "the log says how long a request took; no answer depends on it")]
     let started_at = Instant::now();
-    let is_cold_start = app.is_cold.swap(false, Ordering::Relaxed);
 
     let route = Route::of(&request);
-    let mut seen = Seen::default();
+    let mut seen = Seen { is_cold_start: app.is_cold.swap(false, Ordering::Relaxed), ..Seen::default() };
     let answered = AssertUnwindSafe(answer(app, route, &request, &mut seen, now, id)).catch_unwind().await;
     let outcome = answered.unwrap_or(Err(Error::Panicked));
 
-    let context = request.lambda_context_ref();
-    let function_name = context.map(|context| context.env_config.function_name.as_str());
-    let request_id = context.map(|context| context.request_id.as_str());
-    let api_request_id = api_context(&request).and_then(|context| context.request_id);
-    let caller = seen.caller.as_ref().map(CallerName::as_str);
-    let code = outcome.as_ref().err().map(Error::code);
-    let reason = outcome.as_ref().err().map(Error::to_string);
-    let is_granted = outcome.is_ok() && route != Some(Route::Healthz);
-    let is_bounded = is_granted && route == Some(Route::Media);
-    let metrics = RequestMetrics {
-        duration_ms: started_at.elapsed().as_secs_f64() * 1000.0,
-        cold_start: is_cold_start.into(),
-        granted: is_granted.then_some(1),
-        granted_bytes: is_bounded.then(|| app.config.max_bytes.as_u64()),
-        errors: outcome.is_err().then_some(1),
-        key_set_age_seconds: seen.key_set.and_then(|key_set| key_set.age).map(|age| age.as_secs()),
-        failed_refreshes: seen.key_set.map(|key_set| key_set.failed_reads),
-    };
-    let response = outcome.unwrap_or_else(|error| {
-        if error.status().is_server_error() {
-            error!(request_id, api_request_id, error = %Chain(&error), "request failed");
-        }
-        response::problem(&error)
-    });
-    info!(
-        function_name,
-        request_id,
-        api_request_id,
-        method = request.method().as_str(),
-        route = route.map(Route::path),
-        status = response.status().as_u16(),
-        code,
-        reason,
-        caller,
-        duration_ms = metrics.duration_ms,
-        cold_start = metrics.cold_start,
-        granted = metrics.granted,
-        granted_bytes = metrics.granted_bytes,
-        errors = metrics.errors,
-        key_set_age_seconds = metrics.key_set_age_seconds,
-        failed_refreshes = metrics.failed_refreshes,
-        _aws = function_name.map(|_| display(metrics.embedded(caller, now))),
-        "request"
-    );
-    response
+    log_request(app, &request, route, &seen, &outcome, now, started_at.elapsed());
+    outcome.unwrap_or_else(|error| response::problem(&error))
 }
 
 /// What comes to light on the way to an answer, for the log line.
 #[derive(Default)]
 struct Seen {
+    is_cold_start: bool,
     caller: Option<CallerName>,
     key_set: Option<KeySetCondition>,
 }
@@ -123,7 +80,7 @@ async fn answer(
 async fn authenticate(app: &App, request: &Request, seen: &mut Seen, now: SystemTime) -> Result<(), Error> {
     let presented = ApiKeyDigest::presented_in(request.headers()).ok_or(Error::MissingApiKey)?;
     let caller = app.key_store.verify(&presented, now).await;
-    seen.key_set = Some(app.key_store.condition(now).await);
+    seen.key_set = Some(app.key_store.take_condition(now).await);
     seen.caller = caller.map_err(Error::ApiKeysUnavailable)?;
     if seen.caller.is_some() { Ok(()) } else { Err(Error::UnknownApiKey) }
 }
@@ -164,6 +121,58 @@ async fn presign_put(app: &App, body: &[u8], now: SystemTime, id: Uuid) -> Resul
 
 fn rules(app: &App) -> Rules<'_> {
     Rules { max_file_name_bytes: app.config.prefix.max_file_name_bytes(), allowed_types: &app.config.allowed_types }
+}
+
+/// Writes the line of a request; CloudWatch reads its metrics from it, by what `_aws` says.
+fn log_request(
+    app: &App,
+    request: &Request,
+    route: Option<Route>,
+    seen: &Seen,
+    outcome: &Result<Response<Body>, Error>,
+    now: SystemTime,
+    duration: Duration,
+) {
+    let context = request.lambda_context_ref();
+    let function_name = context.map(|context| context.env_config.function_name.as_str());
+    let request_id = context.map(|context| context.request_id.as_str());
+    let api_request_id = api_context(request).and_then(|context| context.request_id);
+    let caller = seen.caller.as_ref().map(CallerName::as_str);
+    let error = outcome.as_ref().err();
+    let is_granted = error.is_none() && route != Some(Route::Healthz);
+    let is_bounded = is_granted && route == Some(Route::Media);
+    let metrics = RequestMetrics {
+        duration_ms: duration.as_secs_f64() * 1000.0,
+        cold_start: seen.is_cold_start.into(),
+        granted: is_granted.then_some(1),
+        granted_bytes: is_bounded.then(|| app.config.max_bytes.as_u64()),
+        errors: error.map(|_| 1),
+        key_set_age_seconds: seen.key_set.and_then(|key_set| key_set.age).map(|age| age.as_secs()),
+        failed_refreshes: seen.key_set.map(|key_set| key_set.failed_reads),
+    };
+    if let Some(error) = error.filter(|error| error.status().is_server_error()) {
+        error!(request_id, api_request_id, error = %Chain(error), "request failed");
+    }
+    info!(
+        function_name,
+        request_id,
+        api_request_id,
+        method = request.method().as_str(),
+        route = route.map(Route::path),
+        status = error.map_or(StatusCode::OK, Error::status).as_u16(),
+        code = error.map(Error::code),
+        reason = error.map(Error::to_string),
+        caller,
+        duration_ms = metrics.duration_ms,
+        cold_start = metrics.cold_start,
+        granted = metrics.granted,
+        granted_bytes = metrics.granted_bytes,
+        errors = metrics.errors,
+        key_set_age_seconds = metrics.key_set_age_seconds,
+        failed_refreshes = metrics.failed_refreshes,
+        _aws = function_name.map(|_| display(metrics.embedded(caller, now))),
+        "request"
+    );
 }
 
 /// What is served, each with one method.

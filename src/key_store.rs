@@ -99,7 +99,7 @@ impl KeyStore {
     }
 
     /// The condition of the key set; the failed reads are counted from here on anew.
-    pub async fn condition(&self, now: SystemTime) -> KeySetCondition {
+    pub async fn take_condition(&self, now: SystemTime) -> KeySetCondition {
         let mut state = self.state.lock().await;
         KeySetCondition {
             age: state.served.as_ref().map(|served| distance(served.fetched_at, now)),

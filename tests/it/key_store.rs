@@ -332,19 +332,19 @@ async fn says_how_old_the_key_set_is_and_counts_each_failed_read_once() {
     fixture.secrets_manager.answer(Answer::Binary);
     fixture.key_store.load(fixture.now).await.unwrap_err();
     fixture.caller("KEY").await.unwrap_err();
-    assert_eq!(fixture.key_store.condition(fixture.now).await, condition(None, 2));
+    assert_eq!(fixture.key_store.take_condition(fixture.now).await, condition(None, 2));
 
     fixture.after(Duration::from_secs(3));
     fixture.secrets_manager.answer_text("KEY");
     assert_eq!(fixture.caller("KEY").await, known("default"));
     fixture.after(Duration::from_secs(20));
-    assert_eq!(fixture.key_store.condition(fixture.now).await, condition(Some(20), 0));
+    assert_eq!(fixture.key_store.take_condition(fixture.now).await, condition(Some(20), 0));
 
     fixture.secrets_manager.answer(Answer::Binary);
     fixture.after(TTL);
     assert_eq!(fixture.caller("KEY").await, known("default"));
-    assert_eq!(fixture.key_store.condition(fixture.now).await, condition(Some(320), 1));
-    assert_eq!(fixture.key_store.condition(fixture.now).await, condition(Some(320), 0));
+    assert_eq!(fixture.key_store.take_condition(fixture.now).await, condition(Some(320), 1));
+    assert_eq!(fixture.key_store.take_condition(fixture.now).await, condition(Some(320), 0));
 }
 
 #[tokio::test]
@@ -354,5 +354,5 @@ async fn a_read_that_takes_too_long_is_a_failed_one() {
 
     fixture.key_store.load(fixture.now).await.unwrap_err();
 
-    assert_eq!(fixture.key_store.condition(fixture.now).await, KeySetCondition { age: None, failed_reads: 1 });
+    assert_eq!(fixture.key_store.take_condition(fixture.now).await, KeySetCondition { age: None, failed_reads: 1 });
 }
