@@ -454,6 +454,8 @@ async fn a_deleted_stack_leaves_the_bucket_and_the_secret_and_can_be_made_again(
     let secret: Value = serde_json::from_str(secret["SecretString"].as_str().unwrap()).unwrap();
     assert_eq!(secret, json!({ "default": first.api_key }));
     assert_eq!(first.stored(&grant["fileKey"]).await, Some(file()));
+    let policy = call("s3", "get_bucket_policy", json!({ "Bucket": first.bucket })).await;
+    assert!(policy["Policy"].as_str().unwrap().contains("RefusePlainHttp"));
     let with_the_old_key = second.request(Method::POST, "/media/").bearer_auth(&first.api_key).send().await.unwrap();
     assert_eq!(with_the_old_key.status(), StatusCode::UNAUTHORIZED);
     assert_ne!(first.bucket, second.bucket);
