@@ -11,6 +11,8 @@ ARCHITECTURE ?= x86_64
 # The local AWS runs the function as a process of this machine.
 run e2e: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
 EVENT ?= events/media.json
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := event authorization secret media_type settings
 # The last one: `make deploy` writes its own behind the default.
 STACK ?= $(shell sed -n 's/^stack_name = "\(.*\)"/\1/p' samconfig.toml | tail -1)
 
@@ -66,6 +68,18 @@ test: ## Run all tests
 .PHONY: e2e
 e2e: build $(CHECKS_VENV)/$(READY) ## Run the tests of the deployed stack, on a local AWS
 	@$(VENV)/bin/python local/stack.py with cargo test --locked --test it -- --ignored deployed::
+
+.PHONY: fuzz
+fuzz: ## Fuzz what comes from outside, each target of fuzz/ for FUZZ_SECONDS; what is found is in fuzz/artifacts
+	@command -v cargo-fuzz > /dev/null || \
+		{ echo "cargo-fuzz is missing; install it with: cargo install --locked cargo-fuzz" >&2; exit 1; }
+	@echo "building the targets (some minutes the first time), then $(FUZZ_SECONDS) s for each of: $(FUZZ_TARGETS)"
+	@# RUSTC_BOOTSTRAP: what libFuzzer needs of the compiler is unstable. No sanitizer: there is no unsafe code to watch.
+	@cd fuzz && export RUSTC_BOOTSTRAP=1 && cargo fuzz build --sanitizer none && for target in $(FUZZ_TARGETS); do \
+		seeds=seeds/$$target; [ -d $$seeds ] || seeds=../events; mkdir -p corpus/$$target; echo "$$target"; \
+		cargo fuzz run --sanitizer none $$target corpus/$$target $$seeds -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=5 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 .PHONY: check
 check: format lint doc deny template test ## Run everything that CI runs

@@ -1,0 +1,21 @@
+//! Both headers that may hold an API key: whatever they are, only the key itself is known.
+#![no_main]
+
+use lambda_http::http::{HeaderMap, HeaderValue};
+use libfuzzer_sys::fuzz_target;
+use presigned_upload::auth::{ApiKeyDigest, KeySet};
+
+fuzz_target!(|headers: (Option<&[u8]>, Option<&[u8]>)| {
+    let mut map = HeaderMap::new();
+    for (name, value) in [("authorization", headers.0), ("x-api-key", headers.1)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) {
+            map.insert(name, value);
+        }
+    }
+    let Some(presented) = ApiKeyDigest::presented_in(&map) else { return };
+    let key_set = KeySet::parse("local-api-key").unwrap();
+    if key_set.verify(&presented).is_some() {
+        let holds_key = |value: &HeaderValue| value.as_bytes().windows(13).any(|bytes| bytes == b"local-api-key");
+        assert!(map.values().any(holds_key));
+    }
+});
