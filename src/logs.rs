@@ -217,7 +217,7 @@ mod tests {
         let line = lines_of(None, || {
             let absent: Option<&str> = None;
             let awkward = "\"\n\u{1b}é";
-            info!(b = true, a = 0.5, absent, negative = -1, text = awkward, shown = %awkward, "what\n{}", "happened");
+            info!(b = true, a = 0.5, absent, negative = -1, natural = 1_u64, text = awkward, shown = %awkward, "what\n{}", "happened");
         });
 
         let (timestamp, rest) = line.split_once(',').unwrap();
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(
             rest,
             concat!(
-                r#""level":"INFO","message":"what\nhappened","b":true,"a":0.5,"negative":-1,"#,
+                r#""level":"INFO","message":"what\nhappened","b":true,"a":0.5,"negative":-1,"natural":1,"#,
                 r#""text":"\"\n\u001bé","shown":"\"\n\u001bé"}"#,
                 "\n"
             )
