@@ -56,6 +56,9 @@ pub enum Error {
     /// The presigned PUT could not be made.
     #[error("the presigned PUT was not made")]
     PresignedPut(#[source] PresignedPutError),
+    /// The answer took too long.
+    #[error("no answer within 8 s: the credentials did not come")]
+    TimedOut,
     /// The code has a fault that this request has found.
     #[error("the code panicked; the log line before says where")]
     Panicked,
@@ -88,6 +91,7 @@ impl Error {
             | Self::CredentialsUnavailable(_)
             | Self::PresignedPost(_)
             | Self::PresignedPut(_)
+            | Self::TimedOut
             | Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }

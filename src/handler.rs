@@ -11,6 +11,7 @@ use std::{
 use aws_credential_types::provider::ProvideCredentials as _;
 use futures_util::FutureExt as _;
 use lambda_http::{Body, Request, RequestExt as _, Response, http::StatusCode, request::RequestContext};
+use tokio::time::timeout;
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -27,6 +28,10 @@ use crate::{
     response,
 };
 
+/// How long an answer may take. Less than the `Timeout` of `template.yaml`, so that the caller has an answer and the log
+/// has a line before Lambda ends the process. Reading the API keys has a bound of its own, the credentials have none.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// Answers one request, whatever it is, and writes its one `info` line, which is its metrics as well; a failure of ours
 /// has an `error` line before it.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
@@ -37,8 +42,12 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
 
     let route = Route::of(&request);
     let mut seen = Seen { is_cold_start: app.is_cold.swap(false, Ordering::Relaxed), ..Seen::default() };
-    let answered = AssertUnwindSafe(answer(app, route, &request, &mut seen, now, id)).catch_unwind().await;
-    let outcome = answered.unwrap_or(Err(Error::Panicked));
+    let in_time = timeout(ANSWER_TIMEOUT, answer(app, route, &request, &mut seen, now, id));
+    let outcome = match AssertUnwindSafe(in_time).catch_unwind().await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(Error::TimedOut),
+        Err(_) => Err(Error::Panicked),
+    };
 
     log_request(app, &request, route, &seen, &outcome, now, started_at.elapsed());
     outcome.unwrap_or_else(|error| response::problem(&error))

@@ -10,7 +10,8 @@ use std::{
 use aws_sdk_secretsmanager::{
     Client,
     config::{Builder, retry::RetryConfig, timeout::TimeoutConfig},
-    error::BoxError,
+    error::{BoxError, ProvideErrorMetadata as _, SdkError},
+    operation::get_secret_value::GetSecretValueError,
 };
 use aws_types::SdkConfig;
 use tokio::{
@@ -146,10 +147,7 @@ impl KeyStore {
 
     async fn fetch(&self) -> Result<KeySet, KeyStoreError> {
         let request = self.client.get_secret_value().secret_id(self.secret_id.as_str());
-        // Only the source: the `SdkError` around it shows the raw response, and so perhaps the keys, in its `Debug`.
-        let output = request.send().await.map_err(|error| {
-            KeyStoreError::Fetch(error.into_source().unwrap_or_else(|_| "an unknown error of the SDK".into()))
-        })?;
+        let output = request.send().await.map_err(KeyStoreError::from_sdk)?;
         let secret = Zeroizing::new(output.secret_string.ok_or(KeyStoreError::Binary)?);
         Ok(KeySet::parse(&secret)?)
     }
@@ -192,9 +190,17 @@ pub enum KeyStoreError {
     /// Secrets Manager did not answer in time.
     #[error("Secrets Manager did not answer within 3 s")]
     Timeout(#[from] Elapsed),
-    /// Secrets Manager could not be asked, or refused.
-    #[error("Secrets Manager did not give the secret")]
-    Fetch(#[source] BoxError),
+    /// Secrets Manager answered with an error.
+    #[error("Secrets Manager did not give the secret: {code}: {message}")]
+    Service {
+        /// What AWS calls the error.
+        code: String,
+        /// What AWS says of it.
+        message: String,
+    },
+    /// Secrets Manager could not be reached, or what it sent is no answer.
+    #[error("Secrets Manager gave no answer")]
+    NoAnswer(#[source] BoxError),
     /// The secret holds bytes.
     #[error("the secret is binary; expected text")]
     Binary,
@@ -204,4 +210,16 @@ pub enum KeyStoreError {
     /// The last read failed, and it is too early for another one.
     #[error("the last read failed less than 3 s ago; its cause is in the log line of that request")]
     JustFailed,
+}
+
+impl KeyStoreError {
+    /// Keeps what AWS says of an error, or else its source: the `SdkError` around both holds the raw response, and so
+    /// perhaps the keys.
+    fn from_sdk(error: SdkError<GetSecretValueError>) -> Self {
+        if let Some(code) = error.code() {
+            let message = error.message().unwrap_or("no message").to_owned();
+            return Self::Service { code: code.to_owned(), message };
+        }
+        Self::NoAnswer(error.into_source().unwrap_or_else(|_| "an unknown error of the SDK".into()))
+    }
 }

@@ -1,6 +1,9 @@
 //! Servers on 127.0.0.1: any service on a free port, a Secrets Manager that does as it is told, and an S3.
 
 use std::{
+    convert::Infallible,
+    future::{pending, ready},
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -9,11 +12,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use futures_util::{StreamExt as _, stream};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use s3s::{auth::SimpleAuth, host::SingleDomain, service::S3ServiceBuilder};
 use s3s_fs::FileSystem;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -54,12 +64,16 @@ pub(crate) enum Answer {
     Text(String),
     /// The secret, as bytes.
     Binary,
-    /// An error of Secrets Manager.
-    Error(StatusCode, &'static str),
+    /// An error of Secrets Manager: its status, its code, and its message.
+    Error(StatusCode, &'static str, &'static str),
     /// A body that is no answer of Secrets Manager.
     Garbage(&'static str),
+    /// The start of an answer, and nothing after it, ever.
+    Half,
     /// Nothing, ever.
     Nothing,
+    /// The end of the connection.
+    Cut,
 }
 
 impl SecretsManager {
@@ -72,7 +86,7 @@ impl SecretsManager {
                 assert_eq!(request.headers()["x-amz-target"], "secretsmanager.GetSecretValue");
                 reads.fetch_add(1, Ordering::SeqCst);
                 let answer = answer.lock().unwrap().clone();
-                async move { Ok::<_, std::convert::Infallible>(answer.into_response().await) }
+                answer.into_response()
             }
         });
         let url = format!("http://{}", serve(service).await);
@@ -94,17 +108,22 @@ impl SecretsManager {
 }
 
 impl Answer {
-    async fn into_response(self) -> Response<Full<Bytes>> {
+    async fn into_response(self) -> io::Result<Response<BoxBody<Bytes, Infallible>>> {
         let (status, body) = match self {
-            Self::Text(secret) => (StatusCode::OK, serde_json::json!({ "SecretString": secret }).to_string()),
+            Self::Text(secret) => (StatusCode::OK, json!({ "SecretString": secret }).to_string()),
             Self::Binary => (StatusCode::OK, r#"{"SecretBinary": "S0VZ"}"#.to_owned()),
-            Self::Error(status, code) => (status, serde_json::json!({ "__type": code }).to_string()),
+            Self::Error(status, code, message) => (status, json!({ "__type": code, "Message": message }).to_string()),
             Self::Garbage(body) => (StatusCode::OK, body.to_owned()),
-            Self::Nothing => std::future::pending().await,
+            Self::Half => {
+                let start = stream::once(ready(Ok(Frame::data(Bytes::from_static(br#"{"SecretString": "#)))));
+                return Ok(Response::new(BoxBody::new(StreamBody::new(start.chain(stream::pending())))));
+            }
+            Self::Nothing => pending().await,
+            Self::Cut => return Err(io::Error::other("cut")),
         };
-        let mut response = Response::new(Full::from(body));
+        let mut response = Response::new(Full::from(body).boxed());
         *response.status_mut() = status;
-        response
+        Ok(response)
     }
 }
 

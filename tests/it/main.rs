@@ -9,11 +9,13 @@
 //! | `bucket_urls` | region, dots, China, FIPS, dual stack and custom endpoints |
 //! | `key_store` | the SDK's Secrets Manager client against a server that rotates, fails and hangs |
 //! | `process` | the binary against a Lambda Runtime API: start, log, settings |
+//! | `faults` | the same binary while Secrets Manager, its credentials or Lambda itself fail |
 //! | `deployed` | the stack of template.yaml on a local AWS; ignored without one, run by `make e2e` |
 //! | `documents` | the README has the settings of the code |
 //! | `template` | `template.yaml` without the faults that a deploy takes without a word |
 //!
-//! `tampering` has what hostile uploaders try, `fixture` builds the function, `loopback` the servers that it talks to.
+//! `tampering` has what hostile uploaders try, `fixture` builds the function, `lambda` runs its
+//! binary, `loopback` has the servers that it talks to.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -27,8 +29,10 @@ mod bucket_urls;
 mod deployed;
 mod documents;
 mod events;
+mod faults;
 mod fixture;
 mod key_store;
+mod lambda;
 mod loopback;
 mod process;
 mod properties;

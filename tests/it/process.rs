@@ -1,183 +1,14 @@
-//! The binary itself, as Lambda runs it: over a Runtime API on loopback, with an environment of its own.
+//! The binary itself, as Lambda runs it: its start, its log and its settings. What fails around it is in `faults`.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, service::service_fn};
 use serde_json::{Value, json};
-use tokio::{
-    io::AsyncReadExt as _,
-    process::{Child, Command},
-    sync::{Notify, mpsc},
-    time::timeout,
-};
 
 use crate::{
-    fixture::{ACCESS_KEY_ID, API_KEY, SECRET_ACCESS_KEY, SESSION_TOKEN, read},
-    loopback::{Answer, SecretsManager, serve},
+    fixture::API_KEY,
+    lambda::{RuntimeApi, body, event, log, log_of_ended, start, without_time},
+    loopback::{Answer, SecretsManager},
 };
-
-/// Longer than anything here takes, on a machine under load as well.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A Lambda Runtime API, <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
-struct RuntimeApi {
-    address: String,
-    events: Arc<Mutex<VecDeque<String>>>,
-    new_event: Arc<Notify>,
-    /// What the function posts: the path, and the body.
-    posts: mpsc::UnboundedReceiver<(String, Value)>,
-    /// How often the secret had been read each time that an event was asked for.
-    reads_at_next: Arc<Mutex<Vec<usize>>>,
-}
-
-impl RuntimeApi {
-    async fn start(secrets_manager: &SecretsManager) -> Self {
-        let events = Arc::new(Mutex::new(VecDeque::<String>::new()));
-        let new_event = Arc::new(Notify::new());
-        let reads_at_next = Arc::new(Mutex::new(Vec::new()));
-        let (posted, posts) = mpsc::unbounded_channel();
-        let service = service_fn({
-            let (events, new_event, reads_at_next) =
-                (Arc::clone(&events), Arc::clone(&new_event), Arc::clone(&reads_at_next));
-            let secrets_manager = secrets_manager.clone();
-            move |request: Request<Incoming>| {
-                let (events, new_event, posted) = (Arc::clone(&events), Arc::clone(&new_event), posted.clone());
-                if request.method() == Method::GET {
-                    reads_at_next.lock().unwrap().push(secrets_manager.reads());
-                }
-                async move {
-                    if request.method() == Method::GET {
-                        let event = loop {
-                            let event = events.lock().unwrap().pop_front();
-                            match event {
-                                Some(event) => break event,
-                                None => new_event.notified().await,
-                            }
-                        };
-                        return Ok::<_, Infallible>(next(event));
-                    }
-                    let path = request.uri().path().to_owned();
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    posted.send((path, serde_json::from_slice(&body).unwrap())).ok();
-                    let mut accepted = Response::default();
-                    *accepted.status_mut() = StatusCode::ACCEPTED;
-                    Ok(accepted)
-                }
-            }
-        });
-        let address = serve(service).await.to_string();
-        Self { address, events, new_event, posts, reads_at_next }
-    }
-
-    /// Sends an event, and waits for what the function makes of it.
-    async fn invoke(&mut self, event: &str) -> (String, Value) {
-        self.events.lock().unwrap().push_back(event.to_owned());
-        self.new_event.notify_one();
-        timeout(PATIENCE, self.posts.recv()).await.expect("the function answers in time").unwrap()
-    }
-
-    /// The answer to the event in a file of `events/`, as API Gateway gets it.
-    async fn answer(&mut self, name: &str) -> Value {
-        let (path, answer) = self.invoke(&event(name)).await;
-        assert_eq!(path, "/2018-06-01/runtime/invocation/8476a536-e9f4-11e8-9739-2dfe598c3fcd/response");
-        answer
-    }
-
-    /// Waits until the function has asked for its first event.
-    async fn asked(&self) {
-        let asked = async {
-            while self.reads_at_next.lock().unwrap().is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, asked).await.expect("the function asks for its first event");
-    }
-}
-
-fn next(event: String) -> Response<Full<Bytes>> {
-    Response::builder()
-        .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
-        .header("lambda-runtime-deadline-ms", "1767323055000")
-        .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-central-1:111122223333:function:uploads")
-        .body(Full::from(event))
-        .unwrap()
-}
-
-fn event(name: &str) -> String {
-    read(&format!("events/{name}"))
-}
-
-/// The JSON body of an answer, as API Gateway gets it.
-#[track_caller]
-fn body(answer: &Value) -> Value {
-    serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
-}
-
-/// Starts the function with the environment that Lambda gives it, and `pairs`.
-fn start(runtime_api: &RuntimeApi, secrets_manager: &SecretsManager, pairs: &[(&str, &str)]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_presigned-upload"))
-        .env_clear()
-        .envs([
-            ("AWS_LAMBDA_FUNCTION_NAME", "uploads"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
-            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
-            ("AWS_LAMBDA_LOG_LEVEL", "TRACE"),
-            ("AWS_LAMBDA_RUNTIME_API", &runtime_api.address),
-            ("AWS_REGION", "eu-central-1"),
-            ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
-            ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
-            ("AWS_SESSION_TOKEN", SESSION_TOKEN),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &secrets_manager.url),
-            ("UPLOAD_BUCKET", "uploads"),
-            ("API_KEYS_SECRET_ID", "api-keys"),
-        ])
-        .envs(pairs.iter().copied())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
-}
-
-/// Ends the function and reads its log: each line of standard output as JSON, and nothing on standard error.
-async fn log(mut function: Child) -> Vec<Value> {
-    function.start_kill().ok();
-    log_of_ended(&mut function).await.1
-}
-
-async fn log_of_ended(function: &mut Child) -> (ExitStatus, Vec<Value>) {
-    let (mut lines, mut errors) = (String::new(), String::new());
-    function.stdout.take().unwrap().read_to_string(&mut lines).await.unwrap();
-    function.stderr.take().unwrap().read_to_string(&mut errors).await.unwrap();
-    assert_eq!(errors, "");
-    let status = timeout(PATIENCE, function.wait()).await.expect("the function ends").unwrap();
-    (status, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
-}
-
-/// A line without what is different each time; it has to be there.
-#[track_caller]
-fn without_time(mut line: Value) -> Value {
-    let members = line.as_object_mut().unwrap();
-    assert!(members.remove("timestamp").unwrap().as_str().unwrap().ends_with('Z'));
-    if let Some(duration) = members.remove("duration_ms") {
-        assert!(duration.as_f64().unwrap() > 0.0);
-        assert!(members.remove("_aws").unwrap().is_object());
-    }
-    if let Some(age) = members.remove("key_set_age_seconds") {
-        assert!(age.as_u64().unwrap() < 60);
-        assert!(members.remove("failed_refreshes").unwrap().is_u64());
-    }
-    line
-}
 
 /// What CloudWatch makes of a line: each metric, under each set of dimensions, with its value and its unit.
 ///
@@ -211,7 +42,7 @@ async fn reads_the_keys_before_it_asks_for_the_first_event_and_never_again() {
         assert_eq!(runtime_api.answer(name).await["statusCode"], 200, "{name}");
     }
 
-    assert_eq!(runtime_api.reads_at_next.lock().unwrap()[0], 1);
+    assert_eq!(runtime_api.asked().await, 1);
     assert_eq!(secrets_manager.reads(), 1);
 }
 
@@ -369,41 +200,6 @@ async fn cloudwatch_reads_the_metrics_out_of_the_log() {
 }
 
 #[tokio::test]
-async fn log_holds_no_secret_at_any_level() {
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
-    let function = start(&runtime_api, &secrets_manager, &[("RUST_LOG", "trace"), ("API_KEYS_TTL", "1")]);
-
-    let post = runtime_api.answer("media.json").await;
-    let put = runtime_api.answer("presign.json").await;
-    secrets_manager.answer(Answer::Garbage(r#"{"SecretString": "local-api-key", "#));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    runtime_api.answer("refused-unknown-api-key.json").await;
-    let broken = runtime_api.invoke(r#"{"authorization": "Bearer local-api-key"}"#).await;
-
-    assert_eq!(broken.0, "/2018-06-01/runtime/invocation/8476a536-e9f4-11e8-9739-2dfe598c3fcd/error");
-    let post = body(&post);
-    let put = body(&put);
-    let (_, put_signature) = put["url"].as_str().unwrap().split_once("X-Amz-Signature=").unwrap();
-    let lines = Value::from(log(function).await).to_string();
-    for secret in [
-        API_KEY,
-        "another-api-key",
-        SECRET_ACCESS_KEY,
-        SESSION_TOKEN,
-        post["fields"]["policy"].as_str().unwrap(),
-        post["fields"]["x-amz-signature"].as_str().unwrap(),
-        put_signature.split('&').next().unwrap(),
-        "X-Amz-",
-    ] {
-        assert!(!lines.contains(secret), "{secret} is in {lines}");
-    }
-    for message in ["API keys read", "API keys not read again"] {
-        assert!(lines.contains(message), "{message} is not in {lines}");
-    }
-}
-
-#[tokio::test]
 async fn what_is_wrong_with_the_secret_is_in_the_log() {
     let secrets_manager = SecretsManager::start(r#"{"storefront": "", "mobile": "two words"}"#).await;
     let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
@@ -450,71 +246,6 @@ async fn an_odd_query_string_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_secrets_manager_that_fails_at_the_start_is_asked_again_by_the_first_request() {
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    secrets_manager.answer(Answer::Error(StatusCode::BAD_REQUEST, "AccessDeniedException"));
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
-    let function = start(&runtime_api, &secrets_manager, &[]);
-
-    let refused = runtime_api.answer("media.json").await;
-    let healthy = runtime_api.answer("healthz.json").await;
-    secrets_manager.answer_text(API_KEY);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let granted = runtime_api.answer("media.json").await;
-
-    assert_eq!(refused["statusCode"], 500);
-    assert_eq!(
-        body(&refused),
-        json!({
-            "type": "about:blank",
-            "title": "Internal Server Error",
-            "status": 500,
-            "code": "internal_error",
-            "detail": "could not generate upload URL",
-        })
-    );
-    assert_eq!(healthy["statusCode"], 200);
-    assert_eq!(granted["statusCode"], 200);
-    let lines: Vec<_> = log(function).await.into_iter().map(without_time).collect();
-    let cause = "Secrets Manager did not give the secret: unhandled error (AccessDeniedException): \
-                 Error { code: \"AccessDeniedException\" }";
-    assert_eq!(
-        lines[..2],
-        [
-            json!({
-                "level": "WARN",
-                "message": "API keys not read at the start; the first request tries again",
-                "error": cause,
-            }),
-            json!({
-                "level": "ERROR",
-                "message": "request failed",
-                "request_id": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
-                "api_request_id": "JKJaXmPLvHcESHA=",
-                "error": format!("the API keys are not known yet: {cause}"),
-            }),
-        ]
-    );
-}
-
-#[tokio::test]
-async fn a_secrets_manager_that_hangs_holds_the_start_up_for_3_s_at_most() {
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    secrets_manager.answer(Answer::Nothing);
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
-
-    let started_at = Instant::now();
-    let _function = start(&runtime_api, &secrets_manager, &[]);
-    runtime_api.asked().await;
-    let took = started_at.elapsed();
-    secrets_manager.answer_text(API_KEY);
-    let granted = runtime_api.answer("media.json").await;
-
-    assert!(took < Duration::from_secs(4), "{took:?}");
-    assert_eq!(granted["statusCode"], 200);
-}
-
-#[tokio::test]
 async fn a_bad_setting_ends_the_start_with_one_line() {
     let secrets_manager = SecretsManager::start(API_KEY).await;
     let runtime_api = RuntimeApi::start(&secrets_manager).await;
@@ -535,7 +266,7 @@ async fn a_bad_setting_ends_the_start_with_one_line() {
         let lines: Vec<_> = lines.into_iter().map(without_time).collect();
         assert_eq!(lines, [json!({ "level": "ERROR", "message": "the function ends", "error": error })]);
     }
-    assert!(runtime_api.reads_at_next.lock().unwrap().is_empty());
+    assert!(runtime_api.is_unasked());
 }
 
 #[tokio::test]
