@@ -9,7 +9,7 @@ READY := ready
 
 ARCHITECTURE ?= x86_64
 # The local AWS runs the function as a process of this machine.
-run e2e: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
+run e2e load: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
 EVENT ?= events/media.json
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := event authorization secret media_type settings
@@ -68,6 +68,16 @@ test: ## Run all tests
 .PHONY: e2e
 e2e: build $(CHECKS_VENV)/$(READY) ## Run the tests of the deployed stack, on a local AWS
 	@$(VENV)/bin/python local/stack.py with cargo test --locked --test it -- --ignored deployed::
+
+.PHONY: load
+load: build ## Send 200,000 requests to one instance, and 64 callers to the stack on a local AWS; prints the figures
+	@$(VENV)/bin/python local/stack.py with cargo test --locked --test it -- \
+		--ignored --nocapture --test-threads 1 load::
+
+.PHONY: timing
+timing: ## Measure whether the time of a comparison tells how much of an API key is right
+	@echo "building it as the function is built (some minutes the first time)"
+	cargo bench --locked --bench api_key_timing
 
 .PHONY: fuzz
 fuzz: ## Fuzz what comes from outside, each target of fuzz/ for FUZZ_SECONDS; what is found is in fuzz/artifacts

@@ -1,7 +1,7 @@
 """The stack of template.yaml on a local AWS, from the very build that `sam deploy` sends to AWS.
 
     stack.py run                        deploys it, uploads a file through it, and shows its log until Ctrl-C (make run)
-    stack.py with COMMAND ARGUMENT...   runs a command beside an empty local AWS (make e2e)
+    stack.py with COMMAND ARGUMENT...   runs a command beside an empty local AWS (make e2e, make load)
     stack.py deploy NAME KEY=VALUE...   deploys a stack with these parameters, or updates it, inside of `with`
     stack.py delete NAME                deletes it
     stack.py call SERVICE OPERATION JSON    calls anything else of the local AWS as its root user, as boto names it

@@ -53,7 +53,7 @@ async fn limited_stack() -> &'static Stack {
 }
 
 /// A deployed stack: its outputs, and the API key that it has made.
-struct Stack {
+pub(crate) struct Stack {
     name: &'static str,
     api_url: Url,
     api_key: String,
@@ -63,7 +63,7 @@ struct Stack {
 
 impl Stack {
     /// Deploys the stack of this name, or updates it.
-    async fn deploy(name: &'static str, parameters: &[(&str, &str)]) -> Self {
+    pub(crate) async fn deploy(name: &'static str, parameters: &[(&str, &str)]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| format!("{name}={value}"));
         let arguments = ["deploy", name, "S3ForcePathStyle=true"].map(str::to_owned).into_iter().chain(parameters);
         let outputs: Value = serde_json::from_str(&stack_py(arguments).await).unwrap();
@@ -100,7 +100,7 @@ impl Stack {
         self.request(Method::POST, path).header("x-api-key", &self.api_key).json(body).send().await.unwrap()
     }
 
-    async fn grant(&self, path: &str, body: &Value) -> Value {
+    pub(crate) async fn grant(&self, path: &str, body: &Value) -> Value {
         let answer = self.ask(path, body).await;
         assert_eq!(answer.status(), StatusCode::OK);
         answer.json().await.unwrap()
@@ -174,7 +174,7 @@ fn trusting_client_builder() -> ClientBuilder {
     client_builder().tls_certs_only([Certificate::from_pem(&ca()).unwrap()])
 }
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     trusting_client_builder().build().unwrap()
 }
 

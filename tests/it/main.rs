@@ -11,6 +11,7 @@
 //! | `process` | the binary against a Lambda Runtime API: start, log, settings |
 //! | `faults` | the same binary while Secrets Manager, its credentials or Lambda itself fail |
 //! | `deployed` | the stack of template.yaml on a local AWS; ignored without one, run by `make e2e` |
+//! | `load` | 200,000 requests to one instance, and 64 callers of the stack; ignored, run by `make load` |
 //! | `documents` | the README has the settings of the code |
 //! | `template` | `template.yaml` without the faults that a deploy takes without a word |
 //!
@@ -33,6 +34,7 @@ mod faults;
 mod fixture;
 mod key_store;
 mod lambda;
+mod load;
 mod loopback;
 mod process;
 mod properties;
