@@ -91,6 +91,12 @@ fuzz: ## Fuzz what comes from outside, each target of fuzz/ for FUZZ_SECONDS; wh
 			-max_total_time=$(FUZZ_SECONDS) -timeout=5 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
+.PHONY: mutants
+mutants: ## Bend each rule of src/ and see whether a test goes red (about two hours); the report is in target/mutants.out
+	@command -v cargo-mutants > /dev/null || \
+		{ echo "cargo-mutants is missing; install it with: cargo install --locked cargo-mutants" >&2; exit 1; }
+	cargo mutants --output target
+
 .PHONY: check
 check: format lint doc deny template test ## Run everything that CI runs
 

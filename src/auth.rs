@@ -8,7 +8,7 @@ use lambda_http::http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const DIGEST_MARK: &str = "sha256:";
@@ -18,7 +18,7 @@ const DIGEST_BYTES: usize = 32;
 ///
 /// Whoever has the digest cannot present the key, and all digests are of one length, so that comparing two of them
 /// takes the same time whatever they hold.
-pub struct ApiKeyDigest([u8; DIGEST_BYTES]);
+pub struct ApiKeyDigest(Zeroizing<[u8; DIGEST_BYTES]>);
 
 impl ApiKeyDigest {
     /// Digests the API key that a request presents, or nothing where it presents none.
@@ -38,19 +38,13 @@ impl ApiKeyDigest {
     }
 
     fn of(api_key: &str) -> Self {
-        Self(Sha256::digest(api_key).into())
+        Self(Zeroizing::new(Sha256::digest(api_key).into()))
     }
 
     fn from_hex(digits: &str) -> Option<Self> {
-        let mut digest = Self([0; DIGEST_BYTES]);
-        hex::decode_to_slice(digits, &mut digest.0).ok()?;
-        Some(digest)
-    }
-}
-
-impl Drop for ApiKeyDigest {
-    fn drop(&mut self) {
-        self.0.zeroize();
+        let mut digest = Zeroizing::new([0; DIGEST_BYTES]);
+        hex::decode_to_slice(digits, digest.as_mut_slice()).ok()?;
+        Some(Self(digest))
     }
 }
 
@@ -126,7 +120,7 @@ impl KeySet {
     pub fn verify(&self, presented: &ApiKeyDigest) -> Option<&CallerName> {
         let mut caller = None;
         for (name, digest) in &self.callers {
-            if bool::from(digest.0.ct_eq(&presented.0)) {
+            if bool::from(digest.0.ct_eq(&*presented.0)) {
                 caller = Some(name);
             }
         }

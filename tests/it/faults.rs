@@ -388,8 +388,12 @@ async fn credentials_that_do_not_come_cost_one_request_and_not_the_function() {
         endpoint.answer(Credentials::Of("ASIAFIRST"));
         assert_eq!(function.status(name, API_KEY).await, 200, "{name}");
 
-        let errors = lines_of("ERROR", &function.log().await);
+        let lines = function.log().await;
+        let errors = lines_of("ERROR", &lines);
         assert_eq!(errors, [request_failed("no answer within 8 s: the credentials did not come")], "{name}");
+        let durations = lines.iter().filter(|line| line["status"] == 500).map(|line| line["duration_ms"].as_f64());
+        let durations: Vec<_> = durations.collect();
+        assert!(matches!(durations[..], [Some(8000.0..10_000.0)]), "{durations:?}");
     }))
     .await;
 }

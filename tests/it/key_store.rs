@@ -11,7 +11,7 @@ use presigned_upload::{
 };
 
 use crate::{
-    fixture::{Endpoints, config, sdk_config},
+    fixture::{Endpoints, SECRET_ACCESS_KEY, SESSION_TOKEN, config, sdk_config},
     loopback::{Answer, SecretsManager},
 };
 
@@ -298,4 +298,17 @@ async fn a_read_that_takes_too_long_is_a_failed_one() {
     fixture.key_store.load(fixture.now).await.unwrap_err();
 
     assert_eq!(fixture.key_store.take_condition(fixture.now).await, KeySetCondition { age: None, failed_reads: 1 });
+}
+
+#[tokio::test]
+async fn debug_shows_neither_keys_nor_credentials() {
+    let fixture = Fixture::start(r#"{"storefront": "KEY-IN-THE-SECRET"}"#).await;
+    assert_eq!(fixture.caller("KEY-IN-THE-SECRET").await, known("storefront"));
+
+    let shown = format!("{:?}", fixture.key_store);
+
+    assert!(shown.contains("storefront"), "{shown}");
+    for secret in ["KEY-IN-THE-SECRET", SECRET_ACCESS_KEY, SESSION_TOKEN] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
 }

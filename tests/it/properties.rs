@@ -13,7 +13,7 @@ use lambda_http::{Body, Response};
 use percent_encoding::percent_decode_str;
 use presigned_upload::{app::App, handler::handle};
 use proptest::{collection::vec, option, prelude::*, proptest, test_runner::Config};
-use reqwest::StatusCode;
+use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -32,6 +32,7 @@ struct Fixture {
     runtime: Runtime,
     s3: S3,
     app: App,
+    client: Client,
 }
 
 impl Fixture {
@@ -42,7 +43,7 @@ impl Fixture {
             let app = app(&[("S3_FORCE_PATH_STYLE", "true")], Some(&s3), REAL).await;
             (s3, app)
         });
-        Self { runtime, s3, app }
+        Self { runtime, s3, app, client: client() }
     }
 
     /// The answer to a request, which has to come in time.
@@ -54,12 +55,24 @@ impl Fixture {
         answer
     }
 
+    fn send(&self, upload: Upload) -> StatusCode {
+        self.runtime.block_on(async { upload.request(&self.client).send().await.unwrap().status() })
+    }
+
     /// Sends an upload, which has to be taken, and to make this object and no other.
     #[track_caller]
     fn upload(&self, upload: Upload, object_key: &str) {
-        let status = self.runtime.block_on(async { upload.request(&client()).send().await.unwrap().status() });
+        let status = self.send(upload);
         assert!([StatusCode::OK, StatusCode::NO_CONTENT].contains(&status), "{status}");
         assert_eq!(self.s3.take_objects(), [object_key]);
+    }
+
+    /// Sends an upload that was turned to another object, which has to be refused.
+    #[track_caller]
+    fn upload_elsewhere(&self, upload: Upload) {
+        let status = self.send(upload);
+        assert!(status.is_client_error(), "{status}");
+        assert!(self.s3.is_empty());
     }
 }
 
@@ -133,7 +146,11 @@ proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn a_form_is_for_one_object_or_refused(name in name(), content_type in content_type()) {
+    fn a_form_is_for_one_object_or_refused(
+        name in name(),
+        content_type in content_type(),
+        elsewhere in "[a-z]{1,10}",
+    ) {
         static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::start);
 
         let answer = FIXTURE.answer(post("/media/", &json!({ "fileName": name, "fileType": content_type })));
@@ -147,6 +164,11 @@ proptest! {
             assert_pinned(&grant["fields"]);
             if fits_the_file_system(&name) {
                 FIXTURE.upload(Upload::post(&grant, b"a".to_vec()), object_key);
+                for other in [elsewhere.clone(), format!("tmp/{elsewhere}"), format!("{object_key}{elsewhere}")] {
+                    let mut turned = grant.clone();
+                    turned["fields"]["key"] = other.into();
+                    FIXTURE.upload_elsewhere(Upload::post(&turned, b"a".to_vec()));
+                }
             }
         } else {
             assert_problem(&answer);
@@ -154,7 +176,11 @@ proptest! {
     }
 
     #[test]
-    fn a_url_is_for_one_object_or_refused(name in option::of(name()), content_type in option::of(content_type())) {
+    fn a_url_is_for_one_object_or_refused(
+        name in option::of(name()),
+        content_type in option::of(content_type()),
+        elsewhere in "[a-z]{1,10}",
+    ) {
         static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::start);
 
         let answer = FIXTURE.answer(post("/v1/assets/presign", &json!({ "fileName": name, "fileType": content_type })));
@@ -168,6 +194,16 @@ proptest! {
             assert_eq!(percent_decode_str(path).decode_utf8().unwrap(), object_key);
             if name.as_deref().is_none_or(fits_the_file_system) {
                 FIXTURE.upload(Upload::put(&grant, content_type.as_deref(), b"a".to_vec()), object_key);
+                let turn = |from: &str, to: &str| {
+                    let mut turned = grant.clone();
+                    turned["url"] = turned["url"].as_str().unwrap().replacen(from, to, 1).into();
+                    FIXTURE.upload_elsewhere(Upload::put(&turned, content_type.as_deref(), b"a".to_vec()));
+                };
+                turn("/uploads/tmp/", &format!("/uploads/{elsewhere}/"));
+                turn("/uploads/tmp/", &format!("/uploads/tmp/{elsewhere}/"));
+                turn("/uploads/", "/other/");
+                turn("?", &format!("{elsewhere}?"));
+                turn("127.0.0.1", "localhost");
             }
         } else {
             assert_problem(&answer);
