@@ -92,7 +92,7 @@ fuzz: ## Fuzz what comes from outside, each target of fuzz/ for FUZZ_SECONDS; wh
 	done
 
 .PHONY: mutants
-mutants: ## Bend each rule of src/ and see whether a test goes red (about two hours); the report is in target/mutants.out
+mutants: ## Bend each rule of src/ and see whether a test goes red (about an hour); the report is in target/mutants.out
 	@command -v cargo-mutants > /dev/null || \
 		{ echo "cargo-mutants is missing; install it with: cargo install --locked cargo-mutants" >&2; exit 1; }
 	cargo mutants --output target

@@ -13,11 +13,14 @@ use aws_smithy_types::{DateTime, date_time::Format};
 use futures_util::future::join_all;
 use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
 
 use crate::{
     fixture::{API_KEY, SECRET_ACCESS_KEY, SESSION_TOKEN, read, yaml},
-    lambda::{Delivery, RuntimeApi, body, event, log, log_of_ended, start, without_time},
+    lambda::{Delivery, PATIENCE, RuntimeApi, body, event, log, log_of_ended, start, without_time},
     loopback::{Answer, SecretsManager, serve},
 };
 
@@ -471,9 +474,12 @@ async fn sigterm_ends_the_function_at_once() {
         let secrets_manager = SecretsManager::start("").await;
         secrets_manager.answer(secret);
         let mut function = Instance::start(secrets_manager, &[]).await;
-        while function.secrets_manager.reads() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let is_reading = async {
+            while function.secrets_manager.reads() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, is_reading).await.expect("the function reads its secret");
 
         let started_at = Instant::now();
         let pid = function.process.id().unwrap().to_string();
