@@ -159,9 +159,13 @@ struct AsciiFormatter;
 
 impl serde_json::ser::Formatter for AsciiFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let is_plain = |byte: u8| byte.is_ascii() && byte != b'$';
+        if fragment.bytes().all(is_plain) {
+            return writer.write_all(fragment.as_bytes());
+        }
         for character in fragment.chars() {
             match u8::try_from(character) {
-                Ok(byte) if byte.is_ascii() && byte != b'$' => writer.write_all(&[byte])?,
+                Ok(byte) if is_plain(byte) => writer.write_all(&[byte])?,
                 _ => {
                     for unit in character.encode_utf16(&mut [0; 2]) {
                         write!(writer, "\\u{unit:04x}")?;
