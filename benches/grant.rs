@@ -1,0 +1,109 @@
+//! What the pure parts of one request cost, beside the arithmetic that they cannot do without.
+
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a benchmark; its inputs are good")]
+
+use std::{
+    hint::black_box,
+    time::{Duration, SystemTime},
+};
+
+use aws_credential_types::Credentials;
+use aws_sdk_s3::config::{BehaviorVersion, IdentityCache, Region, SharedCredentialsProvider};
+use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use criterion::{Criterion, criterion_group, criterion_main};
+use lambda_http::http::HeaderMap;
+use presigned_upload::{
+    auth::{ApiKeyDigest, KeySet},
+    config::Config,
+    object_key::ObjectKey,
+    presigned_post::PostGrant,
+    presigned_put::PutGrant,
+    request::{MediaRequest, Rules},
+};
+use uuid::Uuid;
+
+const BODY: &[u8] = br#"{"fileName": "web-app-manifest-512x512.png", "fileType": "image/png"}"#;
+/// As long as those of Lambda are.
+const SESSION_TOKEN: &str = include_str!("cold_start/src/session_token.txt");
+const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+fn config() -> Config {
+    let lookup = |name: &str| match name {
+        "UPLOAD_BUCKET" => Some("uploads".into()),
+        "API_KEYS_SECRET_ID" => Some("api-keys".into()),
+        _ => None,
+    };
+    Config::from_lookup(lookup).unwrap()
+}
+
+fn benchmarks(criterion: &mut Criterion) {
+    let config = config();
+    let rules =
+        Rules { max_file_name_bytes: config.prefix.max_file_name_bytes(), allowed_types: &config.allowed_types };
+    let MediaRequest { file_name, content_type } = MediaRequest::parse(BODY, rules).unwrap();
+    let object_key = ObjectKey::new(&config.prefix, Uuid::from_u128(1), Some(&file_name));
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
+    let region = Region::new("eu-central-1");
+    let token = Some(SESSION_TOKEN.to_owned());
+    let credentials = Credentials::new("ASIAIOSFODNN7EXAMPLE", SECRET_ACCESS_KEY, token, None, "bench");
+    let post = PostGrant {
+        bucket: &config.bucket,
+        object_key: &object_key,
+        content_type: &content_type,
+        max_bytes: config.max_bytes,
+        expires_in: config.expires_in,
+    };
+    let fields = serde_json::to_value(post.sign(&credentials, &region, now).unwrap()).unwrap();
+    let policy = fields["policy"].as_str().unwrap().to_owned();
+    let signing_key = generate_signing_key(SECRET_ACCESS_KEY, now, region.as_ref(), "s3");
+
+    criterion.bench_function("the one HMAC-SHA256 of the policy", |bencher| {
+        bencher.iter(|| calculate_signature(&signing_key, black_box(policy.as_bytes())));
+    });
+    criterion.bench_function("the signing key, four HMAC-SHA256", |bencher| {
+        bencher.iter(|| generate_signing_key(black_box(SECRET_ACCESS_KEY), now, region.as_ref(), "s3"));
+    });
+    criterion.bench_function("the base64 of the policy", |bencher| {
+        let json = BASE64_STANDARD.decode(&policy).unwrap();
+        bencher.iter(|| BASE64_STANDARD.encode(black_box(&json)));
+    });
+    criterion.bench_function("policy and signature", |bencher| {
+        bencher.iter(|| black_box(post).sign(&credentials, &region, now).unwrap());
+    });
+    criterion.bench_function("the body of a request", |bencher| {
+        bencher.iter(|| MediaRequest::parse(black_box(BODY), rules).unwrap());
+    });
+
+    let headers =
+        HeaderMap::from_iter([("x-api-key".parse().unwrap(), "2Zv8kQmT4xWc7LrY9sHd3JfBnP6gUeAa".parse().unwrap())]);
+    for callers in [1, 100] {
+        let secret: serde_json::Map<_, _> =
+            (0..callers).map(|caller| (format!("caller-{caller}"), format!("api-key-{caller}").into())).collect();
+        let key_set = KeySet::parse(&serde_json::to_string(&secret).unwrap()).unwrap();
+        criterion.bench_function(&format!("an API key against {callers}"), |bencher| {
+            bencher.iter(|| key_set.verify(&ApiKeyDigest::presented_in(black_box(&headers)).unwrap()).is_some());
+        });
+    }
+
+    let s3 = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(region.clone())
+        .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+        .identity_cache(IdentityCache::no_cache())
+        .build();
+    let s3 = aws_sdk_s3::Client::from_conf(s3);
+    let put = PutGrant {
+        bucket: &config.bucket,
+        object_key: &object_key,
+        content_type: Some(&content_type),
+        expires_in: config.expires_in,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    criterion.bench_function("a presigned PUT by the SDK", |bencher| {
+        bencher.iter(|| runtime.block_on(put.sign(&s3, now)).unwrap());
+    });
+}
+
+criterion_group!(benches, benchmarks);
+criterion_main!(benches);
