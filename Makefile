@@ -86,16 +86,18 @@ timing: ## Measure whether the time of a comparison tells how much of an API key
 	cargo bench --locked --bench api_key_timing
 
 .PHONY: bench
-bench: build $(PEERS) ## Measure cold starts beside the same function in other languages; writes docs/ and the README (20 minutes)
-	@echo "measuring; nothing else should run on this machine"
+bench: build $(PEERS) ## Measure cold starts beside the same function in other languages; writes docs/ and the README (15 minutes)
+	@echo "measuring, as root for the CPU share of 128 MB; nothing else should run on this machine"
 	taskset --cpu-list 0 $(COLD_START)/target/release/cold-start run $(COLD_START)/candidates.json docs/cold-start.json
 	$(COLD_START)/target/release/cold-start report docs/cold-start.json .
 	cargo bench --locked --bench grant
 
-$(COLD_START)/target/release/cold-start: $(wildcard $(COLD_START)/src/*) $(COLD_START)/Cargo.lock
+$(COLD_START)/target/release/cold-start: $(wildcard $(COLD_START)/src/*) $(COLD_START)/Cargo.toml $(COLD_START)/Cargo.lock
 	cargo build --locked --release --manifest-path $(COLD_START)/Cargo.toml
+	@touch $@
 
-$(COLD_START)/peers/%/target/release: $(COLD_START)/peers/%/src/main.rs $(COLD_START)/peers/%/Cargo.lock
+$(COLD_START)/peers/%/target/release: $(COLD_START)/peers/%/src/main.rs $(COLD_START)/peers/%/Cargo.toml \
+		$(COLD_START)/peers/%/Cargo.lock
 	cargo build --locked --release --manifest-path $(COLD_START)/peers/$*/Cargo.toml
 	@touch $@
 

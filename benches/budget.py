@@ -1,4 +1,4 @@
-"""What a cold start costs in figures that no machine changes, held to benches/budget.json with 5 % of room.
+"""What a cold start costs in figures that no x86_64 machine changes, held to benches/budget.json with 5 % of room.
 
     budget.py check     fails where a figure is above its budget, and says by how much
     budget.py write     makes the budget of what is measured now
@@ -21,7 +21,7 @@ def output(*command):
 
 
 def measured():
-    crates = output("cargo", "tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}")
+    crates = output("cargo", "tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe")
     # With one trusted root: how many a machine trusts is its own affair.
     candidate = "the same, one trusted root"
     count = output(BENCH / "target" / "release" / "cold-start", "count", BENCH / "candidates.json", candidate)

@@ -57,7 +57,7 @@ pub enum Error {
     #[error("the presigned PUT was not made")]
     PresignedPut(#[source] PresignedPutError),
     /// The answer took too long.
-    #[error("no answer within 8 s: the credentials did not come")]
+    #[error("no answer within 8 s; the credentials did not come, most likely")]
     TimedOut,
     /// The code has a fault that this request has found.
     #[error("the code panicked; the log line before says where")]

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use aws_credential_types::provider::ProvideCredentials as _;
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials as _, error::CredentialsError},
+};
 use futures_util::FutureExt as _;
 use lambda_http::{Body, Request, RequestExt as _, Response, http::StatusCode, request::RequestContext};
 use tokio::time::timeout;
@@ -32,7 +35,7 @@ use crate::{
 /// has a line before Lambda ends the process. Reading the API keys has a bound of its own, the credentials have none.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Answers one request, whatever it is, and writes its one `info` line, which is its metrics as well; a failure of ours
+/// Answers one request, whatever it is, within [`ANSWER_TIMEOUT`], and writes its one `info` line, which is its metrics as well; a failure of ours
 /// has an `error` line before it.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let now = (app.sources.now)();
@@ -103,7 +106,7 @@ fn bounded_body(request: &Request) -> Result<&[u8], Error> {
 async fn presign_post(app: &App, body: &[u8], now: SystemTime, id: Uuid) -> Result<Response<Body>, Error> {
     let MediaRequest { file_name, content_type } = MediaRequest::parse(body, rules(app))?;
     let object_key = ObjectKey::new(&app.config.prefix, id, Some(&file_name));
-    let credentials = app.credentials_provider.provide_credentials().await.map_err(Error::CredentialsUnavailable)?;
+    let credentials = credentials(app, now).await?;
     let grant = PostGrant {
         bucket: &app.config.bucket,
         object_key: &object_key,
@@ -124,8 +127,22 @@ async fn presign_put(app: &App, body: &[u8], now: SystemTime, id: Uuid) -> Resul
         content_type: content_type.as_ref(),
         expires_in: app.config.expires_in,
     };
+    // The SDK asks for them by itself; asked for here, their failure is the same as that of a POST.
+    credentials(app, now).await?;
     let url = grant.sign(&app.s3, now).await.map_err(Error::PresignedPut)?;
     Ok(response::presign(&url, &object_key))
+}
+
+/// The credentials of this moment, unless they are known to be over: S3 would refuse what they sign.
+async fn credentials(app: &App, now: SystemTime) -> Result<Credentials, Error> {
+    let provided = app.credentials_provider.provide_credentials().await;
+    let is_over = |credentials: &Credentials| credentials.expiry().is_some_and(|expiry| expiry <= now);
+    match provided {
+        Ok(credentials) if is_over(&credentials) => {
+            Err(Error::CredentialsUnavailable(CredentialsError::provider_error("they have expired")))
+        }
+        provided => provided.map_err(Error::CredentialsUnavailable),
+    }
 }
 
 fn rules(app: &App) -> Rules<'_> {

@@ -148,7 +148,8 @@ impl KeyStore {
     async fn fetch(&self) -> Result<KeySet, KeyStoreError> {
         let request = self.client.get_secret_value().secret_id(self.secret_id.as_str());
         let output = request.send().await.map_err(KeyStoreError::from_sdk)?;
-        let secret = Zeroizing::new(output.secret_string.ok_or(KeyStoreError::Binary)?);
+        let nothing = if output.secret_binary.is_some() { KeyStoreError::Binary } else { KeyStoreError::Nothing };
+        let secret = Zeroizing::new(output.secret_string.ok_or(nothing)?);
         Ok(KeySet::parse(&secret)?)
     }
 }
@@ -198,9 +199,20 @@ pub enum KeyStoreError {
         /// What AWS says of it.
         message: String,
     },
-    /// Secrets Manager could not be reached, or what it sent is no answer.
+    /// What Secrets Manager sent, or something in front of it, is no answer of its own.
+    #[error("Secrets Manager answered with the status {status}, and nothing that can be read")]
+    Unreadable {
+        /// The HTTP status.
+        status: u16,
+        /// Where reading stopped.
+        source: BoxError,
+    },
+    /// Secrets Manager could not be reached.
     #[error("Secrets Manager gave no answer")]
     NoAnswer(#[source] BoxError),
+    /// What Secrets Manager sent is an answer without a secret.
+    #[error("the answer of Secrets Manager holds no secret")]
+    Nothing,
     /// The secret holds bytes.
     #[error("the secret is binary; expected text")]
     Binary,
@@ -217,9 +229,14 @@ impl KeyStoreError {
     /// perhaps the keys.
     fn from_sdk(error: SdkError<GetSecretValueError>) -> Self {
         if let Some(code) = error.code() {
-            let message = error.message().unwrap_or("no message").to_owned();
+            let message = error.message().filter(|message| !message.is_empty()).unwrap_or("no message").to_owned();
             return Self::Service { code: code.to_owned(), message };
         }
-        Self::NoAnswer(error.into_source().unwrap_or_else(|_| "an unknown error of the SDK".into()))
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let source = error.into_source().unwrap_or_else(|_| "an unknown error of the SDK".into());
+        match status {
+            Some(status) => Self::Unreadable { status, source },
+            None => Self::NoAnswer(source),
+        }
     }
 }

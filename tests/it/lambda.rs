@@ -215,11 +215,9 @@ pub(crate) async fn log(mut function: Child) -> Vec<Value> {
 /// The same for a function that ends by itself, and how it ended.
 pub(crate) async fn log_of_ended(function: &mut Child) -> (ExitStatus, Vec<Value>) {
     let (mut lines, mut errors) = (String::new(), String::new());
-    let read = async {
-        function.stdout.take().unwrap().read_to_string(&mut lines).await.unwrap();
-        function.stderr.take().unwrap().read_to_string(&mut errors).await.unwrap();
-    };
-    timeout(PATIENCE, read).await.expect("the function ends");
+    let (mut stdout, mut stderr) = (function.stdout.take().unwrap(), function.stderr.take().unwrap());
+    let read = async { tokio::try_join!(stdout.read_to_string(&mut lines), stderr.read_to_string(&mut errors)) };
+    timeout(PATIENCE, read).await.expect("the function ends").unwrap();
     assert_eq!(errors, "");
     let status = timeout(PATIENCE, function.wait()).await.expect("the function ends").unwrap();
     (status, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())

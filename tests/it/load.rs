@@ -60,6 +60,8 @@ async fn one_instance_answers_200_000_requests_in_the_same_memory() {
     let started_at = Instant::now();
     let mut function = start_binary(BINARY.as_ref(), &runtime_api, &secrets_manager, &[("AWS_LAMBDA_LOG_LEVEL", "")]);
     let mut lines = BufReader::new(function.stdout.take().unwrap()).lines();
+    let mut errors = function.stderr.take().unwrap();
+    tokio::spawn(async move { tokio::io::copy(&mut errors, &mut tokio::io::sink()).await });
     let log = tokio::spawn(async move {
         let mut count = 0;
         while let Some(line) = lines.next_line().await.unwrap() {

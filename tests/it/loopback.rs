@@ -66,8 +66,8 @@ pub(crate) enum Answer {
     Binary,
     /// An error of Secrets Manager: its status, its code, and its message.
     Error(StatusCode, &'static str, &'static str),
-    /// A body that is no answer of Secrets Manager.
-    Garbage(&'static str),
+    /// A body that is no answer of Secrets Manager, and its status.
+    Garbage(StatusCode, &'static str),
     /// The start of an answer, and nothing after it, ever.
     Half,
     /// Nothing, ever.
@@ -113,7 +113,7 @@ impl Answer {
             Self::Text(secret) => (StatusCode::OK, json!({ "SecretString": secret }).to_string()),
             Self::Binary => (StatusCode::OK, r#"{"SecretBinary": "S0VZ"}"#.to_owned()),
             Self::Error(status, code, message) => (status, json!({ "__type": code, "Message": message }).to_string()),
-            Self::Garbage(body) => (StatusCode::OK, body.to_owned()),
+            Self::Garbage(status, body) => (status, body.to_owned()),
             Self::Half => {
                 let start = stream::once(ready(Ok(Frame::data(Bytes::from_static(br#"{"SecretString": "#)))));
                 return Ok(Response::new(BoxBody::new(StreamBody::new(start.chain(stream::pending())))));

@@ -149,7 +149,7 @@ proptest! {
     fn a_form_is_for_one_object_or_refused(
         name in name(),
         content_type in content_type(),
-        elsewhere in "[a-z]{1,10}",
+        elsewhere in "[a-s]{1,10}", // never the prefix
     ) {
         static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::start);
 
@@ -179,7 +179,7 @@ proptest! {
     fn a_url_is_for_one_object_or_refused(
         name in option::of(name()),
         content_type in option::of(content_type()),
-        elsewhere in "[a-z]{1,10}",
+        elsewhere in "[a-s]{1,10}", // never the prefix
     ) {
         static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::start);
 

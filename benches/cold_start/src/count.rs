@@ -1,6 +1,6 @@
 //! Instructions, which do not depend on the machine's mood: until the first answer, and for one more.
 
-use std::{env, fs, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -11,7 +11,7 @@ const WARM_REQUESTS: u64 = 200;
 
 /// Prints two numbers: the instructions until the first answer, and those of a warm request.
 ///
-/// What callgrind has counted stays in the folder of temporary files, for `callgrind_annotate`.
+/// What callgrind has counted stays in `target/callgrind.*`, for `callgrind_annotate`.
 pub async fn count(file: &Path, name: &str) -> Result<()> {
     let candidate = candidates(file)?.into_iter().find(|candidate| candidate.name == name);
     let candidate = candidate.with_context(|| format!("{} names no candidate `{name}`", file.display()))?;
@@ -24,7 +24,7 @@ pub async fn count(file: &Path, name: &str) -> Result<()> {
 }
 
 async fn instructions(bench: &Bench, candidate: &Candidate, requests: u64) -> Result<u64> {
-    let out = env::temp_dir().join(format!("cold-start-callgrind.{requests}"));
+    let out = bench.folder.join(format!("target/callgrind.{requests}"));
     let program = candidate.command.first().context("the command is empty")?;
     let mut command = vec!["valgrind".to_owned(), "--tool=callgrind".to_owned(), "--quiet".to_owned()];
     command.push(format!("--callgrind-out-file={}", out.display()));

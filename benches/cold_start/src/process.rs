@@ -184,7 +184,7 @@ impl CpuShare {
             }
         })();
         let share = Self { folder };
-        made.context("no control group for the CPU share of 128 MB; run this as root, or without `--share`")?;
+        made.context("no control group for the CPU share of 128 MB; run this as root")?;
         Ok(share)
     }
 

@@ -80,7 +80,7 @@ fn table(results: &Results) -> Result<String> {
             warm(|it| it.p50_us)?.median,
             warm(|it| it.p99_us)?.median,
             warm(|it| it.cpu_ms_for_1000)?.median,
-            warm(|it| it.peak_kib as f64)?.median / 1024.0,
+            warm(|it| it.peak_kib as f64)?.median * 1024.0 / 1e6,
             cold(|it| it.page_faults as f64)?.median,
             cold(|it| it.threads as f64)?.median,
             measured.artifact_bytes.map_or_else(String::new, |bytes| format!("{:.2} MB", bytes as f64 / 1e6)),
