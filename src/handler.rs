@@ -35,8 +35,8 @@ use crate::{
 /// has a line before Lambda ends the process. Reading the API keys has a bound of its own, the credentials have none.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Answers one request, whatever it is, within 8 s, and writes its one `info` line, which is its metrics as well; a failure of ours
-/// has an `error` line before it.
+/// Answers one request, whatever it is, within 8 s, and writes its one `info` line, which is its metrics as well; a
+/// failure of ours has an `error` line before it.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let now = (app.sources.now)();
     let id = (app.sources.new_id)();
