@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     fixture::{API_KEY, SECRET_ACCESS_KEY, SESSION_TOKEN, read, yaml},
-    lambda::{Delivery, PATIENCE, RuntimeApi, body, event, log, log_of_ended, start, without_time},
+    lambda::{Delivery, PATIENCE, REQUEST_ID, RuntimeApi, body, event, log, log_of_ended, start, without_time},
     loopback::{Answer, SecretsManager, serve},
 };
 
@@ -147,6 +147,22 @@ impl Instance {
         answer["statusCode"].as_u64().unwrap()
     }
 
+    /// Asserts the status of each event with its API key.
+    async fn assert_statuses(&mut self, fault: &str, expected: &[(&str, &str, u64)]) {
+        for (name, api_key, status) in expected {
+            assert_eq!(self.status(name, api_key).await, *status, "{fault}: {name} with {api_key}");
+        }
+    }
+
+    /// Rotates the API key and ends the fault; after `time`, the new key works and the old one does not.
+    async fn heal(&mut self, fault: &str, time: Duration) {
+        self.secrets_manager.answer_text(ROTATED_API_KEY);
+        tokio::time::sleep(time).await;
+        let (post, put) = ("media.json", "presign.json");
+        self.assert_statuses(fault, &[(post, API_KEY, 401), (post, ROTATED_API_KEY, 200), (put, ROTATED_API_KEY, 200)])
+            .await;
+    }
+
     /// Ends the function; its log, after which nothing secret was shown to anybody.
     async fn log(self) -> Vec<Value> {
         let lines = log(self.process).await;
@@ -162,7 +178,6 @@ fn time_limit() -> Duration {
 }
 
 /// Enough of a policy or a signature to know it by.
-#[track_caller]
 fn start_of(secret: &str) -> String {
     secret.chars().take(24).collect()
 }
@@ -214,7 +229,7 @@ fn request_failed(error: &str) -> Value {
     json!({
         "level": "ERROR",
         "message": "request failed",
-        "request_id": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
+        "request_id": REQUEST_ID,
         "api_request_id": "JKJaXmPLvHcESHA=",
         "error": error,
     })
@@ -227,17 +242,10 @@ async fn at_the_start_no_fault_of_secrets_manager_lets_anyone_in_and_all_of_them
         secrets_manager.answer(answer);
         let mut function = Instance::start(secrets_manager, &[]).await;
 
-        for (name, api_key) in [("media.json", API_KEY), ("presign.json", API_KEY), ("media.json", WRONG_API_KEY)] {
-            assert_eq!(function.status(name, api_key).await, 500, "{cause}");
-        }
-        assert_eq!(function.status("healthz.json", API_KEY).await, 200, "{cause}");
-        function.secrets_manager.answer_text(ROTATED_API_KEY);
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        for (name, api_key, status) in
-            [("media.json", API_KEY, 401), ("media.json", ROTATED_API_KEY, 200), ("presign.json", ROTATED_API_KEY, 200)]
-        {
-            assert_eq!(function.status(name, api_key).await, status, "{cause}");
-        }
+        let (post, put, healthz) = ("media.json", "presign.json", "healthz.json");
+        let refused = [(post, API_KEY, 500), (put, API_KEY, 500), (post, WRONG_API_KEY, 500), (healthz, API_KEY, 200)];
+        function.assert_statuses(&cause, &refused).await;
+        function.heal(&cause, Duration::from_secs(3)).await;
 
         let lines = function.log().await;
         let at_the_start = "API keys not read at the start; the first request tries again";
@@ -259,22 +267,15 @@ async fn in_mid_life_the_last_keys_go_on_through_every_fault_of_secrets_manager(
     join_all(faults().into_iter().map(async |Fault { answer, cause }| {
         let secrets_manager = SecretsManager::start(API_KEY).await;
         let mut function = Instance::start(secrets_manager, &[("API_KEYS_TTL", "1")]).await;
-        assert_eq!(function.status("media.json", API_KEY).await, 200, "{cause}");
+        let (post, put) = ("media.json", "presign.json");
+        function.assert_statuses(&cause, &[(post, API_KEY, 200)]).await;
 
         function.secrets_manager.answer(answer);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        for (name, api_key, status) in
-            [("media.json", API_KEY, 200), ("presign.json", API_KEY, 200), ("media.json", WRONG_API_KEY, 401)]
-        {
-            assert_eq!(function.status(name, api_key).await, status, "{cause}");
-        }
-        function.secrets_manager.answer_text(ROTATED_API_KEY);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        for (name, api_key, status) in
-            [("media.json", API_KEY, 401), ("media.json", ROTATED_API_KEY, 200), ("presign.json", ROTATED_API_KEY, 200)]
-        {
-            assert_eq!(function.status(name, api_key).await, status, "{cause}");
-        }
+        function
+            .assert_statuses(&cause, &[(post, API_KEY, 200), (put, API_KEY, 200), (post, WRONG_API_KEY, 401)])
+            .await;
+        function.heal(&cause, Duration::from_secs(1)).await;
 
         let lines = function.log().await;
         let mut warnings = lines_of("WARN", &lines);

@@ -29,7 +29,8 @@ use crate::{
 /// Longer than anything here takes, on a machine under load as well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-const INVOCATION: &str = "/2018-06-01/runtime/invocation/8476a536-e9f4-11e8-9739-2dfe598c3fcd";
+/// The id that each invocation has.
+pub(crate) const REQUEST_ID: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
 
 /// A Lambda Runtime API, <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
 pub(crate) struct RuntimeApi {
@@ -113,7 +114,7 @@ impl RuntimeApi {
     /// The answer to an event, as API Gateway gets it.
     pub(crate) async fn answer_to(&mut self, event: &str) -> Value {
         let (path, answer) = self.invoke(event).await;
-        assert_eq!(path, format!("{INVOCATION}/response"));
+        assert_eq!(path, format!("/2018-06-01/runtime/invocation/{REQUEST_ID}/response"));
         answer
     }
 
@@ -125,7 +126,7 @@ impl RuntimeApi {
     /// What is reported of an event that is never handed to our code.
     pub(crate) async fn failure(&mut self, event: &str) -> Value {
         let (path, report) = self.invoke(event).await;
-        assert_eq!(path, format!("{INVOCATION}/error"));
+        assert_eq!(path, format!("/2018-06-01/runtime/invocation/{REQUEST_ID}/error"));
         report
     }
 
@@ -150,7 +151,7 @@ impl RuntimeApi {
 
 fn next(event: String) -> Response<Full<Bytes>> {
     Response::builder()
-        .header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
+        .header("lambda-runtime-aws-request-id", REQUEST_ID)
         .header("lambda-runtime-deadline-ms", "1767323055000")
         .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:eu-central-1:111122223333:function:uploads")
         .body(Full::from(event))

@@ -15,8 +15,8 @@
 //! | `documents` | the README has the settings of the code |
 //! | `template` | `template.yaml` without the faults that a deploy takes without a word |
 //!
-//! `tampering` has what hostile uploaders try, `fixture` builds the function, `lambda` runs its
-//! binary, `loopback` has the servers that it talks to.
+//! `tampering` has what hostile uploaders try, `fixture` builds the function, `lambda` runs its binary,
+//! `loopback` has the servers that it talks to.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,

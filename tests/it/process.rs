@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fixture::API_KEY,
-    lambda::{RuntimeApi, body, event, log, log_of_ended, start, without_time},
+    lambda::{REQUEST_ID, RuntimeApi, body, event, log, log_of_ended, start, without_time},
     loopback::{Answer, SecretsManager},
 };
 
@@ -64,7 +64,7 @@ async fn writes_one_info_line_a_request() {
             "level": "INFO",
             "message": "request",
             "function_name": "uploads",
-            "request_id": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
+            "request_id": REQUEST_ID,
             "api_request_id": "JKJaXmPLvHcESHA=",
             "method": method,
             "status": status,
