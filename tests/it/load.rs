@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     time::timeout,
 };
 
@@ -60,8 +60,11 @@ async fn one_instance_answers_200_000_requests_in_the_same_memory() {
     let started_at = Instant::now();
     let mut function = start_binary(BINARY.as_ref(), &runtime_api, &secrets_manager, &[("AWS_LAMBDA_LOG_LEVEL", "")]);
     let mut lines = BufReader::new(function.stdout.take().unwrap()).lines();
-    let mut errors = function.stderr.take().unwrap();
-    tokio::spawn(async move { tokio::io::copy(&mut errors, &mut tokio::io::sink()).await });
+    let mut stderr = function.stderr.take().unwrap();
+    let errors = tokio::spawn(async move {
+        let mut errors = String::new();
+        stderr.read_to_string(&mut errors).await.map(|_| errors)
+    });
     let log = tokio::spawn(async move {
         let mut count = 0;
         while let Some(line) = lines.next_line().await.unwrap() {
@@ -95,7 +98,7 @@ async fn one_instance_answers_200_000_requests_in_the_same_memory() {
     };
     timeout(TIME_LIMIT, all).await.expect("all requests are answered in time");
     let took = started_at.elapsed();
-    let (memory, peak) = (memory(function.id().unwrap(), "VmRSS"), memory(function.id().unwrap(), "VmHWM"));
+    let [end_memory, peak_memory] = ["VmRSS", "VmHWM"].map(|name| memory(function.id().unwrap(), name));
     function.kill().await.unwrap();
 
     println!(
@@ -106,9 +109,10 @@ async fn one_instance_answers_200_000_requests_in_the_same_memory() {
     for ((name, ..), durations) in kinds.iter().zip(durations) {
         println!("{name}: {}", percentiles(durations));
     }
-    println!("memory: {warm_memory} KiB after {WARM} requests, {memory} KiB at the end, {peak} KiB at most");
+    println!("memory: {warm_memory} KiB after {WARM} requests, {end_memory} KiB at the end, {peak_memory} KiB at most");
     assert_eq!(log.await.unwrap(), REQUESTS, "a line for each");
-    assert!(memory <= warm_memory + 256, "{warm_memory} KiB, then {memory} KiB");
+    assert_eq!(errors.await.unwrap().unwrap(), "");
+    assert!(end_memory <= warm_memory + 256, "{warm_memory} KiB, then {end_memory} KiB");
     let windows = took.as_secs() / 10 + 1;
     assert!(secrets_manager.reads() as u64 <= 1 + windows, "wrong API keys cost a read in 10 s at most");
 }
