@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{Bench, answered, candidates, process::Candidate};
+use crate::{
+    Bench, answered, candidates,
+    process::{Candidate, found},
+};
 
 /// Enough that what happens once does not show.
 const WARM_REQUESTS: u64 = 200;
@@ -24,11 +27,13 @@ pub async fn count(file: &Path, name: &str) -> Result<()> {
 }
 
 async fn instructions(bench: &Bench, candidate: &Candidate, requests: u64) -> Result<u64> {
-    let out = bench.folder.join(format!("target/callgrind.{requests}"));
+    let target = bench.folder.join("target");
+    fs::create_dir_all(&target)?;
+    let out = target.join(format!("callgrind.{requests}"));
     let program = candidate.command.first().context("the command is empty")?;
     let mut command = vec!["valgrind".to_owned(), "--tool=callgrind".to_owned(), "--quiet".to_owned()];
     command.push(format!("--callgrind-out-file={}", out.display()));
-    command.push(bench.folder.join(program).display().to_string());
+    command.push(found(program, &bench.folder).display().to_string());
     command.extend(candidate.command.iter().skip(1).cloned());
     let candidate = Candidate { command, ..candidate.clone() };
 

@@ -56,8 +56,7 @@ impl Process {
         trust: &Trust,
     ) -> Result<Self> {
         let (program, arguments) = candidate.command.split_first().context("the command is empty")?;
-        // A program with a slash in it is one of this folder.
-        let program = if program.contains('/') { folder.join(program) } else { PathBuf::from(program) };
+        let program = found(program, folder);
         let mut command = Command::new(&program);
         command
             .args(arguments)
@@ -119,7 +118,6 @@ impl Process {
             cpu,
             page_faults: minor.context("no minflt")? + major.context("no majflt")?,
             peak_kib: line(&status, "VmHWM:")?,
-            resident_kib: line(&status, "VmRSS:")?,
             threads: line(&status, "Threads:")?,
         })
     }
@@ -139,13 +137,17 @@ impl Process {
     }
 }
 
+/// A program with a slash in it is one of this folder, any other one is in `PATH`.
+pub fn found(program: &str, folder: &Path) -> PathBuf {
+    if program.contains('/') { folder.join(program) } else { PathBuf::from(program) }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// The time of all its threads; those that have ended are not counted.
     pub cpu: Duration,
     pub page_faults: u64,
     pub peak_kib: u64,
-    pub resident_kib: u64,
     pub threads: u64,
 }
 
