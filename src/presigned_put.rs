@@ -79,7 +79,7 @@ pub enum PresignedPutError {
     /// The lifetime is none that can be signed.
     #[error("the lifetime of the URL cannot be signed")]
     Lifetime(#[from] PresigningConfigError),
-    /// The SDK could not sign, most likely for want of credentials.
+    /// The SDK could not sign.
     #[error("the SDK did not sign the URL")]
     Sign(#[from] Box<SdkError<PutObjectError>>),
 }
