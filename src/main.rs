@@ -3,8 +3,13 @@
 
 use std::{convert::Infallible, env, io, panic, process::ExitCode, time::SystemTime};
 
-use aws_config::BehaviorVersion;
+use aws_config::{
+    BehaviorVersion, ecs::EcsCredentialsProvider, environment::EnvironmentVariableCredentialsProvider,
+    meta::credentials::CredentialsProviderChain, provider_config::ProviderConfig,
+};
+use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_types::sdk_config::SharedHttpClient;
 use lambda_http::{Adapter, Error, LambdaEvent, Request, request::LambdaRequest, service_fn, tower::ServiceExt as _};
 use presigned_upload::{
     app::{App, Sources},
@@ -43,7 +48,11 @@ async fn run() -> Result<(), Error> {
     let config = Config::from_lookup(|name| env::var_os(name))?;
     let http_client =
         aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let sdk_config = aws_config::defaults(BehaviorVersion::latest()).http_client(http_client).load().await;
+    let sdk_config = aws_config::defaults(BehaviorVersion::latest())
+        .credentials_provider(credentials_provider(http_client.clone()))
+        .http_client(http_client)
+        .load()
+        .await;
     let app = App::from_sdk_config(config, &sdk_config, SOURCES).await?;
     // Before `run` asks for the first event: until then Lambda gives the whole CPU, and no caller waits.
     if let Err(error) = app.key_store.load((SOURCES.now)()).await {
@@ -54,4 +63,14 @@ async fn run() -> Result<(), Error> {
         LambdaEvent::new(event::harmless(event.payload), event.context)
     }))
     .await
+}
+
+/// The places that a runtime of AWS hands credentials out at: the environment, which is Lambda's, or an endpoint in it.
+///
+/// The SDK's own chain would go on to profiles, STS and instance metadata, none of which a Lambda function has, and makes
+/// a client of STS at each start for it.
+fn credentials_provider(http_client: SharedHttpClient) -> impl ProvideCredentials + 'static {
+    let provider_config = ProviderConfig::default().with_http_client(http_client);
+    CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())
+        .or_else("Endpoint", EcsCredentialsProvider::builder().configure(&provider_config).build())
 }
