@@ -145,7 +145,7 @@ impl Serialize for Condition<'_> {
 
 impl Policy<'_> {
     fn to_ascii_json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut json = Vec::new();
+        let mut json = Vec::with_capacity(2048);
         self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, AsciiFormatter))?;
         Ok(json)
     }
@@ -159,18 +159,17 @@ struct AsciiFormatter;
 
 impl serde_json::ser::Formatter for AsciiFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let is_plain = |byte: u8| byte.is_ascii() && byte != b'$';
-        if fragment.bytes().all(is_plain) {
+        // The shortest way for the longest value, the session token.
+        if fragment.is_ascii() && !fragment.contains('$') {
             return writer.write_all(fragment.as_bytes());
         }
         for character in fragment.chars() {
-            match u8::try_from(character) {
-                Ok(byte) if is_plain(byte) => writer.write_all(&[byte])?,
-                _ => {
-                    for unit in character.encode_utf16(&mut [0; 2]) {
-                        write!(writer, "\\u{unit:04x}")?;
-                    }
-                }
+            if character.is_ascii() && character != '$' {
+                write!(writer, "{character}")?;
+                continue;
+            }
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
             }
         }
         Ok(())
