@@ -7,9 +7,11 @@ CHECKS_VENV := .venv-checks
 # Written last, so that an interrupted installation is made anew.
 READY := ready
 
-ARCHITECTURE ?= x86_64
+export ARCHITECTURE ?= x86_64
 # The local AWS runs the function as a process of this machine.
 run e2e load bench budget: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
+# With its C library in it: there is nothing to look for at the start, and nothing that Lambda's system has to match.
+TARGET = $(subst arm64,aarch64,$(ARCHITECTURE))-unknown-linux-musl
 EVENT ?= events/media.json
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := event authorization secret media_type settings
@@ -21,6 +23,9 @@ PEERS := $(COLD_START)/target/release/cold-start \
 	$(COLD_START)/peers/bare/target/release $(COLD_START)/peers/echo/target/release \
 	$(COLD_START)/peers/tutorial/target/release \
 	$(COLD_START)/peers/python/.venv/$(READY) $(COLD_START)/peers/node/build/index.mjs
+
+# cargo-lambda takes its linker from the same folder, and adds the target to Rust where it is missing.
+COMPILE = PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cargo lambda build --locked --release --target $(TARGET)
 
 CARGO_DENY := cargo-deny@0.20.2
 
@@ -46,15 +51,20 @@ invoke: $(VENV)/$(READY) ## Hand a file of events/ to the function of `make watc
 
 .PHONY: build
 build: $(VENV)/$(READY) ## Build the function for Lambda, in .aws-sam: ARCHITECTURE=x86_64 or arm64
-	@command -v cargo > /dev/null || { echo "Rust is missing; install it from https://rustup.rs" >&2; exit 1; }
+	@command -v rustup > /dev/null || { echo "Rust is missing; install it from https://rustup.rs" >&2; exit 1; }
 	@mkdir -p .local
-	@# sam build runs cargo lambda build as well, but says nothing until it is over.
+	@# sam build compiles it as well (build-Function), but says nothing until it is over.
 	@echo "building the function for Lambda (some minutes the first time)"; started=$$SECONDS; \
-		export PATH="$(CURDIR)/$(VENV)/bin:$$PATH"; \
-		cargo lambda build --locked --release $(if $(filter arm64,$(ARCHITECTURE)),--arm64) && \
-		{ sam build --parameter-overrides Architecture=$(ARCHITECTURE) > .local/sam-build.log 2>&1 || \
+		$(COMPILE) && \
+		{ $(VENV)/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE) > .local/sam-build.log 2>&1 || \
 			{ cat .local/sam-build.log >&2; exit 1; }; } && \
 		echo "built in $$((SECONDS - started)) s"
+
+# What sam build calls for the resource of that name, from wherever it is called.
+.PHONY: build-Function
+build-Function: $(VENV)/$(READY)
+	$(COMPILE)
+	cp target/lambda/presigned-upload/bootstrap "$(ARTIFACTS_DIR)"
 
 .PHONY: deploy
 deploy: build ## Deploy to the AWS account of your credentials; asks for what it needs to know
@@ -86,11 +96,12 @@ timing: ## Measure whether the time of a comparison tells how much of an API key
 	cargo bench --locked --bench api_key_timing
 
 .PHONY: bench
-bench: build $(PEERS) ## Measure cold starts beside the same function in other languages; writes docs/ and the README (15 minutes)
+bench: build $(PEERS) ## Measure cold starts beside the same function in other languages; writes docs/ and the README (25 minutes)
 	@echo "measuring, as root for the CPU share of 128 MB; nothing else should run on this machine"
 	taskset --cpu-list 0 $(COLD_START)/target/release/cold-start run $(COLD_START)/candidates.json docs/cold-start.json
-	$(COLD_START)/target/release/cold-start report docs/cold-start.json .
 	cargo bench --locked --bench grant
+	$(COLD_START)/target/release/cold-start parts target/criterion docs/parts.json
+	$(COLD_START)/target/release/cold-start report .
 
 $(COLD_START)/target/release/cold-start: $(wildcard $(COLD_START)/src/*) $(COLD_START)/Cargo.toml $(COLD_START)/Cargo.lock
 	cargo build --locked --release --manifest-path $(COLD_START)/Cargo.toml
@@ -114,6 +125,15 @@ $(COLD_START)/peers/node/build/index.mjs: $(COLD_START)/peers/node/index.mjs $(C
 budget: build $(COLD_START)/target/release/cold-start ## Hold the size and the instructions of a cold start to their budget; WRITE=1 makes a new one
 	@command -v valgrind > /dev/null || { echo "valgrind is missing; install it with: apt-get install valgrind" >&2; exit 1; }
 	@python3 benches/budget.py $(if $(WRITE),write,check)
+
+.PHONY: profile
+profile: $(COLD_START)/target/release/cold-start ## Count which crate the instructions of a cold start are spent in; writes docs/performance.md
+	@command -v valgrind > /dev/null || { echo "valgrind is missing; install it with: apt-get install valgrind" >&2; exit 1; }
+	@python3 benches/profile.py
+
+.PHONY: variants
+variants: $(COLD_START)/target/release/cold-start ## Build the function in other ways and measure them all; writes docs/performance.md (40 minutes)
+	@python3 benches/variants.py
 
 .PHONY: fuzz
 fuzz: ## Fuzz what comes from outside, each target of fuzz/ for FUZZ_SECONDS; what is found is in fuzz/artifacts
@@ -139,7 +159,9 @@ check: format lint doc deny template test ## Run all checks and tests
 .PHONY: format
 format: ## Check the formatting (cargo fmt mends it)
 	cargo fmt --all -- --check
-	cargo fmt --manifest-path $(COLD_START)/Cargo.toml -- --check
+	@for folder in $(COLD_START) $(COLD_START)/peers/bare $(COLD_START)/peers/echo $(COLD_START)/peers/tutorial; do \
+		echo "cargo fmt in $$folder"; cargo fmt --manifest-path $$folder/Cargo.toml -- --check || exit 1; \
+	done
 
 .PHONY: lint
 lint: ## Run clippy; a warning is an error
@@ -153,6 +175,7 @@ doc: ## Build the documentation; a warning is an error
 .PHONY: deny
 deny: cargo-deny ## Check licences, sources and banned crates of the dependencies
 	cargo deny --locked check bans licenses sources
+	cargo deny --locked --manifest-path $(COLD_START)/Cargo.toml --config deny.toml check bans licenses sources
 
 .PHONY: advisories
 advisories: cargo-deny ## Check the dependencies against the RustSec advisories, fetched from GitHub

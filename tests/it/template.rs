@@ -504,7 +504,7 @@ fn settings_of_the_resources_are_these() {
         ("/ApiRoute/Properties/RouteKey", json!("$default")),
         ("/ApiStage/Properties/StageName", json!("$default")),
         ("/ApiStage/Properties/AccessLogSettings/DestinationArn", json!({ "Fn::GetAtt": "ApiLogGroup.Arn" })),
-        ("/Function/Metadata/BuildMethod", json!("rust-cargolambda")),
+        ("/Function/Metadata/BuildMethod", json!("makefile")),
         ("/Function/Properties/Architectures", json!([{ "Ref": "Architecture" }])),
         ("/Function/Properties/FunctionUrlConfig", Value::Null),
         ("/Function/Properties/LoggingConfig", logging),
