@@ -5,29 +5,31 @@
 """
 
 import json
-import pathlib
 import subprocess
 import sys
+import zlib
 
-PROJECT = pathlib.Path(__file__).resolve().parent.parent
-BUDGET = PROJECT / "benches" / "budget.json"
-BENCH = PROJECT / "benches" / "cold_start"
-ARTIFACT = PROJECT / ".aws-sam" / "build" / "Function" / "bootstrap"
+import common
+
+BUDGET = common.PROJECT / "benches" / "budget.json"
+CANDIDATES = common.PROJECT / "benches" / "cold_start" / "candidates.json"
+ARTIFACT = common.PROJECT / ".aws-sam" / "build" / "Function" / "bootstrap"
 ROOM = 0.05
 
 
 def output(*command):
-    return subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, cwd=common.PROJECT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def measured():
     crates = output("cargo", "tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe")
     # With one trusted root: how many a machine trusts is its own affair.
     candidate = "the same, one trusted root"
-    count = output(BENCH / "target" / "release" / "cold-start", "count", BENCH / "candidates.json", candidate)
+    count = output(common.HARNESS, "count", CANDIDATES, candidate)
     first, warm = count.split()
     return {
         "artifact, bytes": ARTIFACT.stat().st_size,
+        "artifact, zipped": len(zlib.compress(ARTIFACT.read_bytes())),
         "linked crates": len(set(crates.split("\n")) - {""}) - 1,
         "instructions until the first answer": int(first),
         "instructions of a warm request": int(warm),

@@ -1,7 +1,8 @@
 //! How long a Lambda function takes from its start to its first answer, and what an answer costs once it is warm.
 //!
 //!     cold-start run FILE RESULTS [ROUNDS]      measures the candidates of a JSON file, and writes results as JSON
-//!     cold-start report RESULTS FOLDER          makes the table and the plots of the results
+//!     cold-start parts CRITERION RESULTS        gathers what the parts of one request take, and writes it as JSON
+//!     cold-start report PROJECT                 makes tables and plots of both results, into docs/ and the README
 //!     cold-start count FILE NAME                counts instructions of one candidate, with callgrind
 //!
 //! Each process has a Runtime API of its own and reads its secret over TLS. Candidates take turns, so that whatever else
@@ -9,6 +10,7 @@
 
 mod answers;
 mod count;
+mod parts;
 mod process;
 mod report;
 mod servers;
@@ -16,12 +18,14 @@ mod servers;
 use std::{
     env, fs,
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    io::Write as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
+use flate2::{Compression, write::DeflateEncoder};
 use serde::{Deserialize, Serialize};
 use tokio::{
     runtime,
@@ -44,6 +48,8 @@ const WARM_ROUNDS: usize = 3;
 /// What is answered before the warm requests are measured, and then measured, in one process.
 const WARM_UP: usize = 500;
 const WARM_REQUESTS: usize = 2000;
+/// After how many requests the memory of one long-lived process is read; the first candidate's.
+const ENDURED: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -55,9 +61,12 @@ fn main() -> Result<()> {
             let rounds = rounds.parse().context("ROUNDS is no number")?;
             LocalSet::new().block_on(&runtime, run(file.as_ref(), results.as_ref(), rounds))
         }
-        ["report", results, folder] => report::write(results.as_ref(), folder.as_ref()),
+        ["parts", criterion, results] => parts::gather(criterion.as_ref(), results.as_ref()),
+        ["report", project] => report::write(project.as_ref()),
         ["count", file, name] => LocalSet::new().block_on(&runtime, count::count(file.as_ref(), name)),
-        _ => bail!("expected `run FILE RESULTS [ROUNDS]`, `report RESULTS FOLDER` or `count FILE NAME`"),
+        _ => bail!(
+            "expected `run FILE RESULTS [ROUNDS]`, `parts CRITERION RESULTS`, `report PROJECT` or `count FILE NAME`"
+        ),
     }
 }
 
@@ -68,6 +77,7 @@ pub struct Results {
     pub machine: String,
     pub rounds: usize,
     pub candidates: Vec<Measured>,
+    pub endured: Vec<Endured>,
 }
 
 /// What was measured of one candidate, each figure as often as there were rounds.
@@ -78,7 +88,24 @@ pub struct Measured {
     /// The same with the CPU share of 128 MB from the first event on.
     pub cold_at_128_mb: Vec<Cold>,
     pub warm: Vec<Warm>,
-    pub artifact_bytes: Option<u64>,
+    pub artifact: Option<Artifact>,
+}
+
+/// What is uploaded to Lambda, where that is one file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Artifact {
+    pub bytes: u64,
+    /// As an archive holds it.
+    pub deflated_bytes: u64,
+}
+
+impl Artifact {
+    fn of(path: &Path) -> Result<Self> {
+        let file = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let mut deflated = DeflateEncoder::new(Vec::new(), Compression::default());
+        deflated.write_all(&file)?;
+        Ok(Self { bytes: file.len() as u64, deflated_bytes: deflated.finish()?.len() as u64 })
+    }
 }
 
 /// The start of a process, until its first answer.
@@ -103,6 +130,13 @@ pub struct Warm {
     pub peak_kib: u64,
     pub connections: u64,
     pub secret_reads: u64,
+}
+
+/// The memory of one process after many requests.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Endured {
+    pub requests: u64,
+    pub peak_kib: u64,
 }
 
 /// All that is needed to start a candidate.
@@ -193,6 +227,24 @@ impl Bench {
         started.process.end().await?;
         Ok(warm)
     }
+
+    /// Reads the memory of one process while it answers a million requests.
+    async fn endure(&self, candidate: &Candidate) -> Result<Vec<Endured>> {
+        let mut started = self.start(candidate, None).await?;
+        let mut answered_so_far = 1;
+        let mut endured = Vec::new();
+        for requests in ENDURED {
+            println!("memory: {requests} requests to {}", candidate.name);
+            for _ in answered_so_far..requests {
+                self.invoke(&started)?;
+                answered(&mut started.runtime_api, candidate).await?;
+            }
+            answered_so_far = requests;
+            endured.push(Endured { requests, peak_kib: started.process.usage()?.peak_kib });
+        }
+        started.process.end().await?;
+        Ok(endured)
+    }
 }
 
 /// A process that has answered once.
@@ -241,11 +293,13 @@ async fn run(file: &Path, results: &Path, rounds: usize) -> Result<()> {
     let bench = Bench::new(file).await?;
     let mut measured = Vec::new();
     for candidate in &candidates {
-        let artifact = candidate.artifact.as_ref().map(|path| fs::metadata(bench.folder.join(path)));
-        let artifact_bytes = artifact.transpose()?.map(|metadata| metadata.len());
+        let artifact = candidate.artifact.as_ref().map(|path| Artifact::of(&bench.folder.join(path))).transpose()?;
         let name = candidate.name.clone();
-        measured.push(Measured { name, cold: vec![], cold_at_128_mb: vec![], warm: vec![], artifact_bytes });
+        measured.push(Measured { name, cold: vec![], cold_at_128_mb: vec![], warm: vec![], artifact });
     }
+    // Each program is read from the disk once, and not out of pages that its build has left behind.
+    std::process::Command::new("sync").status()?;
+    fs::write("/proc/sys/vm/drop_caches", "3").context("the page cache cannot be emptied; run this as root")?;
     for round in 1..=rounds {
         println!("cold starts: round {round} of {rounds}");
         // Each of them with a whole CPU, and with the share.
@@ -264,7 +318,8 @@ async fn run(file: &Path, results: &Path, rounds: usize) -> Result<()> {
             measured.warm.push(bench.warm(candidate).await.with_context(|| candidate.name.clone())?);
         }
     }
-    let run = Results { date: today()?, machine: machine()?, rounds, candidates: measured };
+    let endured = bench.endure(candidates.first().context("there are no candidates")?).await?;
+    let run = Results { date: today()?, machine: machine()?, rounds, candidates: measured, endured };
     fs::write(results, serde_json::to_string_pretty(&run)? + "\n")?;
     println!("written: {}", results.display());
     Ok(())

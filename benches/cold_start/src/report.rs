@@ -1,37 +1,58 @@
-//! The table and the plots of a run, made from its own JSON.
+//! The tables and the plots of a run, made from its own JSON.
 
 use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
 
-use crate::{Cold, Measured, Results, Warm};
+use crate::{
+    Cold, Measured, Results, Warm,
+    parts::{HMAC, POLICY, POLICY_OF_NODE, POLICY_OF_PYTHON, Parts, SIGNING_KEY},
+};
 
-const BEGIN: &str = "<!-- cold start: made by `make bench` from docs/cold-start.json -->";
-const END: &str = "<!-- cold start: end -->";
-
-/// Writes `docs/cold-start-light.svg` and `docs/cold-start-dark.svg` of a project, and the table into its documents.
-pub fn write(results: &Path, project: &Path) -> Result<()> {
-    let results: Results = serde_json::from_str(&fs::read_to_string(results)?)?;
+/// Writes the plots of a project to `docs/cold-start-*.svg`, and the tables into its documents, from
+/// `docs/cold-start.json` and `docs/parts.json`.
+pub fn write(project: &Path) -> Result<()> {
+    let docs = project.join("docs");
+    let results: Results = read(&docs.join("cold-start.json"))?;
+    let parts: Parts = read(&docs.join("parts.json"))?;
     for (name, colours) in [("light", LIGHT), ("dark", DARK)] {
-        let path = project.join(format!("docs/cold-start-{name}.svg"));
+        let path = docs.join(format!("cold-start-{name}.svg"));
         fs::write(&path, plot(&results, colours)?)?;
         println!("written: {}", path.display());
     }
-    let table = table(&results)?;
-    for (document, folder) in [("README.md", "docs/"), ("docs/performance.md", "")] {
-        let path = project.join(document);
-        let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{document} has no `{BEGIN}`"))?;
-        let (_, after) = rest.split_once(END).with_context(|| format!("{document} has no `{END}`"))?;
-        let picture = format!(
-            "<picture>\n  <source media=\"(prefers-color-scheme: dark)\" srcset=\"{folder}cold-start-dark.svg\">\n  \
-             <img alt=\"Time from the start of a process to its first answer\" src=\"{folder}cold-start-light.svg\">\n\
-             </picture>"
-        );
-        fs::write(&path, format!("{before}{BEGIN}\n\n{picture}\n\n{table}\n{END}{after}"))?;
-        println!("written: {}", path.display());
-    }
+    let readme = project.join("README.md");
+    replace(&readme, "cold start", &format!("{}\n\n{}", picture("docs/"), summary(&results)?))?;
+    let performance = docs.join("performance.md");
+    replace(&performance, "cold start", &format!("{}\n\n{}", picture(""), cold_table(&results)?))?;
+    replace(&performance, "warm", &warm_table(&results)?)?;
+    replace(&performance, "parts", &parts_table(&parts)?)?;
+    replace(&performance, "goals", &goals_table(&results, &parts)?)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let json = fs::read_to_string(path).with_context(|| format!("no {}; make bench writes it", path.display()))?;
+    serde_json::from_str(&json)
+        .with_context(|| format!("{} is of another form; make bench writes it anew", path.display()))
+}
+
+/// Puts a text between the two comments that name its place in a document.
+fn replace(document: &Path, place: &str, text: &str) -> Result<()> {
+    let (begin, end) = (format!("<!-- {place}: made by `make bench` -->"), format!("<!-- {place}: end -->"));
+    let old = fs::read_to_string(document).with_context(|| format!("{} cannot be read", document.display()))?;
+    let (before, rest) = old.split_once(&begin).with_context(|| format!("{} has no `{begin}`", document.display()))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("{} has no `{end}`", document.display()))?;
+    fs::write(document, format!("{before}{begin}\n\n{}\n\n{end}{after}", text.trim_end()))?;
+    println!("written: {place} in {}", document.display());
     Ok(())
+}
+
+fn picture(folder: &str) -> String {
+    format!(
+        "<picture>\n  <source media=\"(prefers-color-scheme: dark)\" srcset=\"{folder}cold-start-dark.svg\">\n  \
+         <img alt=\"Time from the start of a process to its first answer\" src=\"{folder}cold-start-light.svg\">\n\
+         </picture>"
+    )
 }
 
 /// The middle of what was measured, and the quarters on both sides of it.
@@ -54,47 +75,224 @@ fn until_answered(measured: &Measured) -> Result<Spread> {
     spread(&measured.cold, |cold| cold.until_answered_ms)
 }
 
-fn table(results: &Results) -> Result<String> {
-    let first = results.candidates.first().context("there are no candidates")?;
-    let own = until_answered(first)?.median;
-    let mut table = String::new();
-    writeln!(
-        table,
-        "| | start → first answer | ratio | at 128 MB | warm p50 | warm p99 | CPU for 1,000 | memory | page faults | threads | artifact |"
-    )?;
-    writeln!(table, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
-    for measured in &results.candidates {
-        let cold = |figure: fn(&Cold) -> f64| spread(&measured.cold, figure);
-        let warm = |figure: fn(&Warm) -> f64| spread(&measured.warm, figure);
-        let answered = until_answered(measured)?;
-        let at_128_mb = spread(&measured.cold_at_128_mb, |cold| cold.until_answered_ms)?;
+impl Measured {
+    fn cold(&self, figure: fn(&Cold) -> f64) -> Result<f64> {
+        Ok(spread(&self.cold, figure)?.median)
+    }
+
+    fn at_128_mb(&self) -> Result<f64> {
+        Ok(spread(&self.cold_at_128_mb, |cold| cold.until_answered_ms)?.median)
+    }
+
+    fn warm(&self, figure: fn(&Warm) -> f64) -> Result<f64> {
+        Ok(spread(&self.warm, figure)?.median)
+    }
+
+    fn peak_mb(&self) -> Result<f64> {
+        self.warm(|warm| mb(warm.peak_kib * 1024))
+    }
+}
+
+fn mb(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+impl Results {
+    fn own(&self) -> Result<&Measured> {
+        self.candidates.first().context("there are no candidates")
+    }
+
+    fn named(&self, name: &str) -> Result<&Measured> {
+        self.candidates.iter().find(|it| it.name == name).with_context(|| format!("`{name}` was not measured"))
+    }
+
+    /// When, where and how often all of this was measured.
+    fn origin(&self) -> Result<String> {
+        Ok(format!(
+            "{}, {}; medians of {} starts and of {} warm processes, in brackets the middle half. All processes and the \
+             servers share one CPU.",
+            self.date,
+            self.machine,
+            self.rounds,
+            self.own()?.warm.len(),
+        ))
+    }
+}
+
+fn summary(results: &Results) -> Result<String> {
+    let own = until_answered(results.own()?)?.median;
+    let mut table = "| | start → first answer | ratio | at 128 MB | warm p50 | memory |\n".to_owned();
+    writeln!(table, "| --- | --- | --- | --- | --- | --- |")?;
+    for it in &results.candidates {
+        let answered = until_answered(it)?.median;
         writeln!(
             table,
-            "| {} | {} ms ({} to {}) | {} | {} ms | {:.0} µs | {:.0} µs | {:.0} ms | {:.1} MB | {:.0} | {:.0} | {} |",
-            measured.name,
+            "| {} | {} ms | {} | {} ms | {:.0} µs | {:.1} MB |",
+            it.name,
+            short(answered),
+            short(answered / own),
+            short(it.at_128_mb()?),
+            it.warm(|warm| warm.p50_us)?,
+            it.peak_mb()?,
+        )?;
+    }
+    writeln!(table, "\n{}", results.origin()?)?;
+    Ok(table)
+}
+
+fn cold_table(results: &Results) -> Result<String> {
+    let own = until_answered(results.own()?)?.median;
+    let mut table =
+        "| | start → first `/next` | start → first answer | ratio | at 128 MB | CPU | page faults | threads |\n"
+            .to_owned();
+    writeln!(table, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
+    for it in &results.candidates {
+        let answered = until_answered(it)?;
+        writeln!(
+            table,
+            "| {} | {} ms | {} ms ({} to {}) | {} | {} ms | {} ms | {:.0} | {:.0} |",
+            it.name,
+            short(it.cold(|cold| cold.until_asked_ms)?),
             short(answered.median),
             short(answered.low),
             short(answered.high),
             short(answered.median / own),
-            short(at_128_mb.median),
-            warm(|it| it.p50_us)?.median,
-            warm(|it| it.p99_us)?.median,
-            warm(|it| it.cpu_ms_for_1000)?.median,
-            warm(|it| it.peak_kib as f64)?.median * 1024.0 / 1e6,
-            cold(|it| it.page_faults as f64)?.median,
-            cold(|it| it.threads as f64)?.median,
-            measured.artifact_bytes.map_or_else(String::new, |bytes| format!("{:.2} MB", bytes as f64 / 1e6)),
+            short(it.at_128_mb()?),
+            short(it.cold(|cold| cold.cpu_ms)?),
+            it.cold(|cold| cold.page_faults as f64)?,
+            it.cold(|cold| cold.threads as f64)?,
         )?;
     }
-    writeln!(
-        table,
-        "\n{}, {}; medians of {} starts and of {} warm processes, in brackets the middle half. All processes and the \
-         servers share one CPU.",
-        results.date,
-        results.machine,
-        results.rounds,
-        first.warm.len(),
-    )?;
+    writeln!(table, "\n{}", results.origin()?)?;
+    Ok(table)
+}
+
+fn warm_table(results: &Results) -> Result<String> {
+    let mut table =
+        "| | p50 | p99 | CPU for 1,000 | memory | connections | reads of the secret | artifact | zipped |\n".to_owned();
+    writeln!(table, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
+    for it in &results.candidates {
+        let [artifact, zipped] = it.artifact.map_or([const { String::new() }; 2], |it| {
+            [it.bytes, it.deflated_bytes].map(|it| format!("{:.2} MB", mb(it)))
+        });
+        writeln!(
+            table,
+            "| {} | {:.0} µs | {:.0} µs | {:.0} ms | {:.1} MB | {:.0} | {:.0} | {artifact} | {zipped} |",
+            it.name,
+            it.warm(|warm| warm.p50_us)?,
+            it.warm(|warm| warm.p99_us)?,
+            it.warm(|warm| warm.cpu_ms_for_1000)?,
+            it.peak_mb()?,
+            it.warm(|warm| warm.connections as f64)?,
+            it.warm(|warm| warm.secret_reads as f64)?,
+        )?;
+    }
+    let endured: Vec<_> =
+        results.endured.iter().map(|it| format!("{:.2} MB after {}", mb(it.peak_kib * 1024), it.requests)).collect();
+    writeln!(table, "\nThe memory of one process of {}: {}.", results.own()?.name, endured.join(", "))?;
+    Ok(table)
+}
+
+impl Parts {
+    fn ns(&self, name: &str) -> Result<f64> {
+        let part = self.parts.iter().find(|part| part.name == name);
+        Ok(part.with_context(|| format!("`{name}` was not measured"))?.median_ns)
+    }
+}
+
+fn parts_table(parts: &Parts) -> Result<String> {
+    let hmac = parts.ns(HMAC)?;
+    let mut table = "| | median | of the one HMAC |\n| --- | --- | --- |\n".to_owned();
+    for part in &parts.parts {
+        writeln!(
+            table,
+            "| {} | {} µs | {} |",
+            part.name,
+            short(part.median_ns / 1000.0),
+            short(part.median_ns / hmac)
+        )?;
+    }
+    writeln!(table, "\n{}, {}.", parts.date, parts.machine)?;
+    Ok(table)
+}
+
+/// A figure of ours over, or under, that of another one, beside what it is held to.
+struct Goal {
+    figure: &'static str,
+    goal: f64,
+    measured: f64,
+    unit: Unit,
+}
+
+enum Unit {
+    /// Ours is at most this many times the other.
+    Times,
+    /// Ours is at most one in this many of the other.
+    OneIn,
+    Megabytes,
+    Count,
+}
+
+impl Goal {
+    fn row(&self) -> String {
+        let Self { figure, goal, measured, unit } = self;
+        let is_met = if matches!(unit, Unit::OneIn) { measured >= goal } else { measured <= goal };
+        let write = |value: f64| match unit {
+            Unit::Times => format!("{} ×", short(value)),
+            Unit::OneIn => format!("1/{}", short(value)),
+            Unit::Megabytes => format!("{} MB", short(value)),
+            Unit::Count => format!("{value:.0}"),
+        };
+        format!("| {figure} | {} | {} | {} |", write(*goal), write(*measured), if is_met { "yes" } else { "**no**" })
+    }
+}
+
+fn goals_table(results: &Results, parts: &Parts) -> Result<String> {
+    let own = results.own()?;
+    let [bare, echo, tutorial, node, python] =
+        ["bare loop", "lambda_http echo", "Rust, as in the tutorials", "Node.js", "Python"]
+            .map(|name| results.named(name));
+    let (bare, echo, tutorial, node, python) = (bare?, echo?, tutorial?, node?, python?);
+    let answered = |it: &Measured| it.cold(|cold| cold.until_answered_ms);
+    let p50 = |it: &Measured| it.warm(|warm| warm.p50_us);
+    let above_floor = |it: &Measured| Ok::<_, anyhow::Error>(p50(it)? - p50(bare)?);
+    let cpu = |it: &Measured| it.warm(|warm| warm.cpu_ms_for_1000);
+    let artifact = own.artifact.context("the artifact was not measured")?;
+    let endured = results.endured.last().context("the memory over many requests was not measured")?;
+    let policy = parts.ns(POLICY)?;
+    let goal = |figure, goal, measured, unit| Goal { figure, goal, measured, unit };
+    let goals = [
+        goal("start → first answer, over the echo", 1.7, answered(own)? / answered(echo)?, Unit::Times),
+        goal("… of the tutorial's function", 12.0, answered(tutorial)? / answered(own)?, Unit::OneIn),
+        goal("… of Node.js", 54.0, answered(node)? / answered(own)?, Unit::OneIn),
+        goal("… of Python", 95.0, answered(python)? / answered(own)?, Unit::OneIn),
+        goal("the same at 128 MB, over the echo", 1.5, own.at_128_mb()? / echo.at_128_mb()?, Unit::Times),
+        goal("… of Node.js", 40.0, node.at_128_mb()? / own.at_128_mb()?, Unit::OneIn),
+        goal("… of Python", 70.0, python.at_128_mb()? / own.at_128_mb()?, Unit::OneIn),
+        goal("warm p50, over the echo", 1.2, p50(own)? / p50(echo)?, Unit::Times),
+        goal("… less the bare loop's, of Node.js", 8.0, above_floor(node)? / above_floor(own)?, Unit::OneIn),
+        goal("… less the bare loop's, of Python", 10.0, above_floor(python)? / above_floor(own)?, Unit::OneIn),
+        goal("CPU of warm requests, of Node.js", 7.0, cpu(node)? / cpu(own)?, Unit::OneIn),
+        goal("… of Python", 7.0, cpu(python)? / cpu(own)?, Unit::OneIn),
+        goal("memory after 1,000,000 requests", 8.0, mb(endured.peak_kib * 1024), Unit::Megabytes),
+        goal("artifact", 7.5, mb(artifact.bytes), Unit::Megabytes),
+        goal("artifact, zipped", 3.5, mb(artifact.deflated_bytes), Unit::Megabytes),
+        goal("policy and signature, over the one HMAC of the policy", 3.0, policy / parts.ns(HMAC)?, Unit::Times),
+        goal(
+            "… with the day's signing key at hand",
+            3.0,
+            (policy - parts.ns(SIGNING_KEY)?) / parts.ns(HMAC)?,
+            Unit::Times,
+        ),
+        goal("… of Node.js", 15.0, parts.ns(POLICY_OF_NODE)? / policy, Unit::OneIn),
+        goal("… of Python", 40.0, parts.ns(POLICY_OF_PYTHON)? / policy, Unit::OneIn),
+        goal("connections to the Runtime API", 1.0, own.warm(|warm| warm.connections as f64)?, Unit::Count),
+        goal("reads of the secret", 1.0, own.warm(|warm| warm.secret_reads as f64)?, Unit::Count),
+    ];
+    let mut table = "| figure | goal | measured | met |\n| --- | --- | --- | --- |\n".to_owned();
+    for goal in goals {
+        writeln!(table, "{}", goal.row())?;
+    }
     Ok(table)
 }
 
