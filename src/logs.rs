@@ -80,7 +80,7 @@ where
 }
 
 fn to_json(timestamp: &str, event: &Event<'_>) -> serde_json::Result<String> {
-    let mut line = Vec::new();
+    let mut line = Vec::with_capacity(1024);
     let mut serializer = serde_json::Serializer::new(&mut line);
     let mut members = serializer.serialize_map(None)?;
     members.serialize_entry("timestamp", timestamp)?;

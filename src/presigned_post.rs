@@ -3,7 +3,7 @@
 //! Signature Version 4 as in <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>. A function of
 //! its arguments: not here are the clock, the environment and the URL that the form is sent to (`app.rs`).
 
-use std::{fmt, io, time::SystemTime};
+use std::{fmt, io, iter, time::SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
@@ -80,11 +80,10 @@ impl PostGrant<'_> {
 
     /// An exact condition for the bucket and for each field, so that the form can hold nothing else, and the size.
     fn conditions<'a>(&'a self, fields: &'a [(&'static str, String)]) -> Vec<Condition<'a>> {
+        let bucket = Condition::Exact("bucket", self.bucket.as_str());
         let exact = fields.iter().map(|(name, value)| Condition::Exact(name, value));
-        let mut conditions = vec![Condition::Exact("bucket", self.bucket.as_str())];
-        conditions.extend(exact);
-        conditions.push(Condition::ContentLengthRange(1, self.max_bytes.as_u64()));
-        conditions
+        let size = Condition::ContentLengthRange(1, self.max_bytes.as_u64());
+        iter::once(bucket).chain(exact).chain(iter::once(size)).collect()
     }
 }
 

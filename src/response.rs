@@ -22,6 +22,9 @@ use crate::{
     request::{BodyError, FieldError},
 };
 
+/// A presigned POST with the session token of Lambda fits into it.
+const BODY_CAPACITY: usize = 4096;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -111,9 +114,14 @@ fn ok(body: &impl Serialize) -> Response<Body> {
     respond(StatusCode::OK, JSON, body)
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "strings, integers and objects with string names are always JSON, which is UTF-8"
+)]
 fn respond(status: StatusCode, content_type: HeaderValue, body: &impl Serialize) -> Response<Body> {
-    #[expect(clippy::expect_used, reason = "strings, integers and objects with string names are always JSON")]
-    let body = serde_json::to_string(body).expect("an answer is JSON");
+    let mut json = Vec::with_capacity(BODY_CAPACITY);
+    serde_json::to_writer(&mut json, body).expect("an answer is JSON");
+    let body = String::from_utf8(json).expect("JSON is UTF-8");
     let mut response = Response::new(Body::Text(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
