@@ -22,20 +22,21 @@ def crate(source):
         return of_registry[1]
     if "/rustc/" in source:
         return "Rust's standard library"
-    if source.startswith((str(common.PROJECT), "src/")):
-        return "presigned-upload"
-    return "the C library"
+    # Absolute, or from the project's folder on; those of the C library are relative as well.
+    return "presigned-upload" if source.endswith(".rs") and (common.PROJECT / source).is_file() else "the C library"
 
 
-def counted(name):
+def counted(out):
     """Instructions by crate of callgrind's file: <https://valgrind.org/docs/manual/cl-format.html>."""
     instructions = collections.Counter()
     files = {}
     source = ""
     is_of_a_callee = False
-    for line in (FOLDER / "target" / name).read_text().splitlines():
-        if file := re.match(r"(?:fl|fi|fe)=\((\d+)\)(?: (.*))?", line):
-            source = files.setdefault(*file.groups())
+    for line in (FOLDER / "target" / out).read_text().splitlines():
+        if file := re.match(r"(c?)f[lie]=\((\d+)\)(?: (.*))?", line):
+            of_a_callee, number, name = file.groups()
+            named = files.setdefault(number, name)
+            source = source if of_a_callee else named
         elif line.startswith("calls="):
             is_of_a_callee = True
         elif re.match(r"[+\-*\d]", line):
@@ -49,7 +50,7 @@ def count(candidates, name):
     """What a candidate's first answer takes, and each of its warm requests."""
     subprocess.run([common.HARNESS, "count", candidates, name], check=True, stdout=subprocess.DEVNULL)
     first, all_of_them = counted("callgrind.0"), counted(f"callgrind.{WARM_REQUESTS}")
-    return first, {crate: (all_of_them[crate] - first[crate]) / WARM_REQUESTS for crate in all_of_them}
+    return first, {crate: (all_of_them[crate] - first[crate]) // WARM_REQUESTS for crate in all_of_them}
 
 
 def main():
@@ -69,7 +70,7 @@ def main():
     rows.append(["the rest", *(total - sum(row[n + 1] for row in rows) for n, total in enumerate(sums))])
     rows.append(["**together**", *sums])
     table = "| crate | first answer, system's roots | first answer, one root | a warm request |\n| --- | --- | --- | --- |\n"
-    table += "".join(f"| {row[0]} | " + " | ".join(f"{it:,.0f}" for it in row[1:]) + " |\n" for row in rows)
+    table += "".join(f"| {row[0]} | " + " | ".join(f"{it:,}" for it in row[1:]) + " |\n" for row in rows)
     rustc = subprocess.run(["rustc", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
     table += f"\nInstructions, {datetime.date.today()}, {rustc.split(' (')[0]}."
     common.write_table("instructions", "profile", table)
