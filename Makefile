@@ -9,7 +9,7 @@ READY := ready
 
 export ARCHITECTURE ?= x86_64
 # The local AWS runs the function as a process of this machine.
-run e2e load bench budget: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
+run e2e load bench budget profile variants: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
 # With its C library in it: there is nothing to look for at the start, and nothing that Lambda's system has to match.
 TARGET = $(subst arm64,aarch64,$(ARCHITECTURE))-unknown-linux-musl
 EVENT ?= events/media.json
@@ -51,7 +51,8 @@ invoke: $(VENV)/$(READY) ## Hand a file of events/ to the function of `make watc
 
 .PHONY: build
 build: $(VENV)/$(READY) ## Build the function for Lambda, in .aws-sam: ARCHITECTURE=x86_64 or arm64
-	@command -v rustup > /dev/null || { echo "Rust is missing; install it from https://rustup.rs" >&2; exit 1; }
+	@command -v rustup > /dev/null || \
+		{ echo "rustup is missing, which has Rust and its targets; install it from https://rustup.rs" >&2; exit 1; }
 	@mkdir -p .local
 	@# sam build compiles it as well (build-Function), but says nothing until it is over.
 	@echo "building the function for Lambda (some minutes the first time)"; started=$$SECONDS; \
@@ -60,15 +61,14 @@ build: $(VENV)/$(READY) ## Build the function for Lambda, in .aws-sam: ARCHITECT
 			{ cat .local/sam-build.log >&2; exit 1; }; } && \
 		echo "built in $$((SECONDS - started)) s"
 
-# What sam build calls for the resource of that name, from wherever it is called.
+# What sam build calls for the resource `Function`, in this folder.
 .PHONY: build-Function
 build-Function: $(VENV)/$(READY)
-	$(COMPILE)
-	cp target/lambda/presigned-upload/bootstrap "$(ARTIFACTS_DIR)"
+	$(COMPILE) --lambda-dir "$(ARTIFACTS_DIR)" --flatten presigned-upload
 
 .PHONY: deploy
 deploy: build ## Deploy to the AWS account of your credentials; asks for what it needs to know
-	$(VENV)/bin/sam deploy --guided
+	$(VENV)/bin/sam deploy --guided --parameter-overrides Architecture=$(ARCHITECTURE)
 
 .PHONY: destroy
 destroy: $(VENV)/$(READY) ## Delete the stack from your AWS account, but neither the bucket nor the secret: STACK=NAME

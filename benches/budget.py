@@ -40,8 +40,11 @@ def main():
     match sys.argv[1:]:
         case ["check"]:
             budget = json.loads(BUDGET.read_text())
+            figures = measured()
+            if figures.keys() != budget.keys():
+                sys.exit("the budget is one of other figures; make budget WRITE=1 makes a new one")
             is_over = False
-            for name, figure in measured().items():
+            for name, figure in figures.items():
                 over = figure / budget[name] - 1
                 is_over |= over > ROOM
                 print(f"{'OVER' if over > ROOM else 'ok':5}{name}: {figure:,}, {over:+.1%} of the budget of {budget[name]:,}")

@@ -2,12 +2,13 @@
 
 import os
 import pathlib
+import platform
 import subprocess
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 HARNESS = PROJECT / "benches" / "cold_start" / "target" / "release" / "cold-start"
 DOCUMENT = PROJECT / "docs" / "performance.md"
-MUSL, GLIBC = "x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu"
+MUSL, GLIBC = (f"{platform.machine()}-unknown-linux-{libc}" for libc in ("musl", "gnu"))
 
 
 def build(folder, settings, target=MUSL):

@@ -14,7 +14,7 @@ PACKAGES = tomllib.loads((common.PROJECT / "Cargo.toml").read_text())["profile"]
 
 def opt_level(level):
     """The same level for every crate."""
-    return [f"profile.release.opt-level={level}", *(f"profile.release.package.{it}.opt-level={level}" for it in PACKAGES)]
+    return [f"profile.release.opt-level={level}", *(f'profile.release.package."{it}".opt-level={level}' for it in PACKAGES)]
 
 
 # What each is called, the settings of cargo that make it, and its target.

@@ -79,8 +79,11 @@ where
     }
 }
 
+/// In bytes: room for the line of a request.
+const LINE_CAPACITY: usize = 1024;
+
 fn to_json(timestamp: &str, event: &Event<'_>) -> serde_json::Result<String> {
-    let mut line = Vec::with_capacity(1024);
+    let mut line = Vec::with_capacity(LINE_CAPACITY);
     let mut serializer = serde_json::Serializer::new(&mut line);
     let mut members = serializer.serialize_map(None)?;
     members.serialize_entry("timestamp", timestamp)?;

@@ -65,10 +65,10 @@ async fn run() -> Result<(), Error> {
     .await
 }
 
-/// The places that a runtime of AWS hands credentials out at: the environment, which is Lambda's, or an endpoint in it.
+/// Credentials of the environment, where Lambda puts them, or of the container endpoint that it names.
 ///
-/// The SDK's own chain would go on to profiles, STS and instance metadata, none of which a Lambda function has, and makes
-/// a client of STS at each start for it.
+/// The SDK's own chain would go on to profiles, web identity and instance metadata, which Lambda does not hand out, and
+/// makes a client of STS at each start for it.
 fn credentials_provider(http_client: SharedHttpClient) -> impl ProvideCredentials + 'static {
     let provider_config = ProviderConfig::default().with_http_client(http_client);
     CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())

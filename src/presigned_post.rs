@@ -23,6 +23,8 @@ use crate::{
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const SERVICE: &str = "s3";
+/// In bytes: room for most policies.
+const POLICY_CAPACITY: usize = 2048;
 
 /// What one form may upload: this object, of this type, of 1 to `max_bytes` bytes, until the lifetime is over.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +146,7 @@ impl Serialize for Condition<'_> {
 
 impl Policy<'_> {
     fn to_ascii_json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut json = Vec::with_capacity(2048);
+        let mut json = Vec::with_capacity(POLICY_CAPACITY);
         self.serialize(&mut serde_json::Serializer::with_formatter(&mut json, AsciiFormatter))?;
         Ok(json)
     }

@@ -22,7 +22,7 @@ use crate::{
     request::{BodyError, FieldError},
 };
 
-/// A presigned POST with the session token of Lambda fits into it.
+/// In bytes: room for most answers, so that writing one does not move it again and again.
 const BODY_CAPACITY: usize = 4096;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -106,16 +106,13 @@ impl Results {
         self.candidates.iter().find(|it| it.name == name).with_context(|| format!("`{name}` was not measured"))
     }
 
-    /// When, where and how often all of this was measured.
-    fn origin(&self) -> Result<String> {
-        Ok(format!(
-            "{}, {}; medians of {} starts and of {} warm processes, in brackets the middle half. All processes and the \
-             servers share one CPU.",
-            self.date,
-            self.machine,
-            self.rounds,
-            self.own()?.warm.len(),
-        ))
+    /// When and where all of this was measured.
+    fn origin(&self) -> String {
+        format!("{}, {}; all processes and the servers share one CPU", self.date, self.machine)
+    }
+
+    fn warm_rounds(&self) -> usize {
+        self.candidates.first().map_or(0, |it| it.warm.len())
     }
 }
 
@@ -136,7 +133,13 @@ fn summary(results: &Results) -> Result<String> {
             it.peak_mb()?,
         )?;
     }
-    writeln!(table, "\n{}", results.origin()?)?;
+    writeln!(
+        table,
+        "\n{}. Medians of {} starts and of {} warm processes; the line in a bar is the middle half.",
+        results.origin(),
+        results.rounds,
+        results.warm_rounds(),
+    )?;
     Ok(table)
 }
 
@@ -163,7 +166,7 @@ fn cold_table(results: &Results) -> Result<String> {
             it.cold(|cold| cold.threads as f64)?,
         )?;
     }
-    writeln!(table, "\n{}", results.origin()?)?;
+    writeln!(table, "\n{}. Medians of {} starts, in brackets the middle half.", results.origin(), results.rounds)?;
     Ok(table)
 }
 
@@ -190,9 +193,22 @@ fn warm_table(results: &Results) -> Result<String> {
     let endured: Vec<_> = results
         .endured
         .iter()
-        .map(|it| format!("{:.2} MB after {} thousand", mb(it.peak_kib * 1024), it.requests / 1000))
+        .map(|it| {
+            let requests = match it.requests {
+                1_000_000.. => format!("{} million", it.requests / 1_000_000),
+                _ => format!("{} thousand", it.requests / 1000),
+            };
+            format!("{:.2} MB after {requests}", mb(it.peak_kib * 1024))
+        })
         .collect();
-    writeln!(table, "\nThe memory of one process of {}: {} requests.", results.own()?.name, endured.join(", "))?;
+    writeln!(
+        table,
+        "\n{}. Medians of {} processes. The memory of one process of {}: {} requests.",
+        results.origin(),
+        results.warm_rounds(),
+        results.own()?.name,
+        endured.join(", "),
+    )?;
     Ok(table)
 }
 
