@@ -68,7 +68,9 @@ build-Function: $(VENV)/$(READY)
 
 .PHONY: deploy
 deploy: build ## Deploy to the AWS account of your credentials; asks for what it needs to know
-	$(VENV)/bin/sam deploy --guided --parameter-overrides Architecture=$(ARCHITECTURE)
+	@# Without --parameter-overrides, which would hide the answers of the last time.
+	@echo "built for $(ARCHITECTURE); the parameter Architecture has to say the same"
+	$(VENV)/bin/sam deploy --guided
 
 .PHONY: destroy
 destroy: $(VENV)/$(READY) ## Delete the stack from your AWS account, but neither the bucket nor the secret: STACK=NAME
