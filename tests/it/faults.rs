@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    fs,
     future::pending,
     os::unix::process::ExitStatusExt as _,
     sync::{Arc, Mutex},
@@ -405,6 +406,32 @@ async fn every_grant_is_signed_with_the_credentials_of_its_moment() {
         [refused, refused, garbage, garbage, expired, expired]
             .map(|cause| request_failed(&format!("no AWS credentials to sign with: {cause}")))
     );
+}
+
+/// The SDK's own chain would take them, or go on to STS and instance metadata.
+#[tokio::test]
+async fn credentials_of_a_profile_are_not_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("credentials");
+    let credentials =
+        format!("[default]\naws_access_key_id = ASIAPROFILE\naws_secret_access_key = {SECRET_ACCESS_KEY}\n");
+    fs::write(&profile, credentials).unwrap();
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_SESSION_TOKEN", ""),
+        ("AWS_SHARED_CREDENTIALS_FILE", profile.to_str().unwrap()),
+    ];
+    let mut function = Instance::start(SecretsManager::start(API_KEY).await, &environment).await;
+
+    function.assert_statuses("no credentials", &[("media.json", API_KEY, 500), ("presign.json", API_KEY, 500)]).await;
+
+    let lines = function.log().await;
+    let asked = "no credentials found in chain. Attempted:\n  \
+                 Environment: the credential provider was not enabled: environment variable not set\n  \
+                 Endpoint: the credential provider was not enabled: ECS provider not configured";
+    let unread = "the API keys are not known yet: Secrets Manager gave no answer: other: the credential provider was not enabled";
+    assert_eq!(lines_of("ERROR", &lines)[0], request_failed(&format!("{unread}: {asked}")));
 }
 
 #[tokio::test]
