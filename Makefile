@@ -9,7 +9,7 @@ READY := ready
 
 export ARCHITECTURE ?= x86_64
 # The local AWS runs the function as a process of this machine.
-run e2e load bench budget profile variants: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
+run e2e load bench budget: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
 # With its C library in it: there is nothing to look for at the start, and nothing that Lambda's system has to match.
 TARGET = $(subst arm64,aarch64,$(ARCHITECTURE))-unknown-linux-musl
 EVENT ?= events/media.json
@@ -129,12 +129,13 @@ budget: build $(COLD_START)/target/release/cold-start ## Hold the size and the i
 	@python3 benches/budget.py $(if $(WRITE),write,check)
 
 .PHONY: profile
-profile: $(COLD_START)/target/release/cold-start ## Count which crate the instructions of a cold start are spent in; writes docs/performance.md
+profile: $(VENV)/$(READY) $(COLD_START)/target/release/cold-start ## Count which crate the instructions of a cold start are spent in; writes docs/performance.md
 	@command -v valgrind > /dev/null || { echo "valgrind is missing; install it with: apt-get install valgrind" >&2; exit 1; }
 	@python3 benches/profile.py
 
 .PHONY: variants
-variants: $(COLD_START)/target/release/cold-start ## Build the function in other ways and measure them all; writes docs/performance.md (40 minutes)
+variants: $(VENV)/$(READY) $(COLD_START)/target/release/cold-start ## Build the function in other ways and measure them all; writes docs/performance.md (25 minutes)
+	@echo "building and measuring, as root for the CPU share of 128 MB; nothing else should run on this machine"
 	@python3 benches/variants.py
 
 .PHONY: fuzz
