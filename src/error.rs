@@ -2,8 +2,6 @@
 //!
 //! Not here: the bytes of the answer (`response.rs`) and the log (`handler.rs`).
 
-use std::fmt;
-
 use aws_credential_types::provider::error::CredentialsError;
 use lambda_http::http::StatusCode;
 
@@ -94,23 +92,5 @@ impl Error {
             | Self::TimedOut
             | Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
-    }
-}
-
-/// Displays an error and all its sources, from the outside in: `what: why: why`.
-///
-/// For the log, instead of the SDK's `DisplayErrorContext`: that one appends a `Debug` form, which may hold the body of
-/// a response, and a response of Secrets Manager holds the keys.
-pub struct Chain<'a>(pub &'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(formatter, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
     }
 }

@@ -21,8 +21,9 @@ use uuid::Uuid;
 use crate::{
     app::App,
     auth::{ApiKeyDigest, CallerName},
-    error::{Chain, Error},
+    error::Error,
     key_store::KeySetCondition,
+    logs::Chain,
     metrics::RequestMetrics,
     object_key::ObjectKey,
     presigned_post::PostGrant,

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::{
     auth::{ApiKeyDigest, CallerName, KeySet, SecretError},
     config::SecretId,
-    error::Chain,
+    logs::Chain,
 };
 
 /// How long one read of the secret may take, all its attempts together.

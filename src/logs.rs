@@ -49,6 +49,24 @@ pub fn log_panic(panic: &PanicHookInfo<'_>) {
     error!(location = panic.location().map(display), "panic");
 }
 
+/// Displays an error and all its sources, from the outside in: `what: why: why`.
+///
+/// The SDK's `DisplayErrorContext` also appends a `Debug` form, which may contain the body of a response, and a response
+/// of Secrets Manager contains the API keys.
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(formatter, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
 fn parse_level(level: &str) -> LevelFilter {
     match level.to_ascii_uppercase().as_str() {
         "TRACE" => LevelFilter::TRACE,

@@ -14,10 +14,9 @@ use lambda_http::{Adapter, Error, LambdaEvent, Request, request::LambdaRequest, 
 use presigned_upload::{
     app::{App, Sources},
     config::Config,
-    error::Chain,
     event,
     handler::handle,
-    logs,
+    logs::{self, Chain},
 };
 use tracing::{error, warn};
 use uuid::Uuid;

@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::config::Region;
 use aws_types::sdk_config::Builder;
-use presigned_upload::{app::App, error::Chain};
+use presigned_upload::{app::App, logs::Chain};
 use serde_json::json;
 
 use crate::fixture::{FIXED, ask_post, ask_put, config, sdk_config_with_api_key};

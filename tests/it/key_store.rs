@@ -6,8 +6,8 @@ use hyper::StatusCode;
 use lambda_http::http::{HeaderMap, HeaderValue};
 use presigned_upload::{
     auth::ApiKeyDigest,
-    error::Chain,
     key_store::{KeySetCondition, KeyStore},
+    logs::Chain,
 };
 
 use crate::{
