@@ -19,7 +19,7 @@ use presigned_upload::{
     object_key::ObjectKey,
     presigned_post::PostGrant,
     presigned_put::PutGrant,
-    request::{MediaRequest, Rules},
+    request::MediaRequest,
 };
 use uuid::Uuid;
 
@@ -39,10 +39,8 @@ fn config() -> Config {
 
 fn benchmarks(criterion: &mut Criterion) {
     let config = config();
-    let rules =
-        Rules { max_file_name_bytes: config.prefix.max_file_name_bytes(), allowed_types: &config.allowed_types };
-    let MediaRequest { file_name, content_type } = MediaRequest::parse(BODY, rules).unwrap();
-    let object_key = ObjectKey::new(&config.prefix, Uuid::from_u128(1), Some(&file_name));
+    let MediaRequest { file_name, content_type } = MediaRequest::parse(BODY, &config.limits).unwrap();
+    let object_key = ObjectKey::new(&config.limits.prefix, Uuid::from_u128(1), Some(&file_name));
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
     let region = Region::new("eu-central-1");
     let token = Some(SESSION_TOKEN.to_owned());
@@ -51,8 +49,8 @@ fn benchmarks(criterion: &mut Criterion) {
         bucket: &config.bucket,
         object_key: &object_key,
         content_type: &content_type,
-        max_bytes: config.max_bytes,
-        expires_in: config.expires_in,
+        max_bytes: config.limits.max_bytes,
+        expires_in: config.limits.expires_in,
     };
     let fields = serde_json::to_value(post.sign(&credentials, &region, now).unwrap()).unwrap();
     let policy = fields["policy"].as_str().unwrap().to_owned();
@@ -72,7 +70,7 @@ fn benchmarks(criterion: &mut Criterion) {
         bencher.iter(|| black_box(post).sign(&credentials, &region, now).unwrap());
     });
     criterion.bench_function("the body of a request", |bencher| {
-        bencher.iter(|| MediaRequest::parse(black_box(BODY), rules).unwrap());
+        bencher.iter(|| MediaRequest::parse(black_box(BODY), &config.limits).unwrap());
     });
 
     let headers =
@@ -97,7 +95,7 @@ fn benchmarks(criterion: &mut Criterion) {
         bucket: &config.bucket,
         object_key: &object_key,
         content_type: Some(&content_type),
-        expires_in: config.expires_in,
+        expires_in: config.limits.expires_in,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     criterion.bench_function("a presigned PUT by the SDK", |bencher| {

@@ -7,15 +7,13 @@ use std::{sync::atomic::AtomicBool, time::SystemTime};
 use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
 use aws_sdk_s3::{
     Client,
-    config::{
-        Builder, IdentityCache, Region,
-        endpoint::{DefaultResolver, Params, ResolveEndpoint as _},
-    },
+    config::{Builder, IdentityCache, Region},
 };
 use aws_types::{SdkConfig, service_config::ServiceConfigKey};
 use uuid::Uuid;
 
 use crate::{
+    bucket::{Addressing, BucketUrl, BucketUrlError},
     config::{Config, ConfigError},
     key_store::KeyStore,
 };
@@ -27,7 +25,7 @@ pub struct App {
     pub key_store: KeyStore,
     pub(crate) credentials_provider: SharedCredentialsProvider,
     pub(crate) region: Region,
-    pub(crate) bucket_url: String,
+    pub(crate) bucket_url: BucketUrl,
     pub(crate) s3: Client,
     pub(crate) sources: Sources,
     /// Whether no request has come in yet.
@@ -52,6 +50,14 @@ impl App {
     pub async fn from_sdk_config(config: Config, sdk_config: &SdkConfig, sources: Sources) -> Result<Self, StartError> {
         let region = sdk_config.region().filter(|region| !region.as_ref().is_empty());
         let region = region.cloned().ok_or_else(ConfigError::missing_region)?;
+        let addressing = Addressing {
+            region: region.clone(),
+            use_fips: sdk_config.use_fips(),
+            use_dual_stack: sdk_config.use_dual_stack(),
+            custom_endpoint: custom_endpoint(sdk_config),
+            force_path_style: config.force_path_style,
+        };
+        let bucket_url = BucketUrl::resolve(&config.bucket, &addressing).await?;
         let credentials_provider =
             sdk_config.credentials_provider().ok_or_else(|| CredentialsError::not_loaded("no provider"))?;
         let s3 = Builder::from(sdk_config)
@@ -62,7 +68,7 @@ impl App {
         Ok(Self {
             key_store: KeyStore::new(sdk_config, config.api_keys_secret_id.clone(), config.api_keys_ttl),
             credentials_provider,
-            bucket_url: resolve_bucket_url(&config, sdk_config, &region).await?,
+            bucket_url,
             region,
             s3: Client::from_conf(s3),
             config,
@@ -70,21 +76,6 @@ impl App {
             is_cold: AtomicBool::new(true),
         })
     }
-}
-
-/// The URL that a form is sent to, by the same endpoint rules that the S3 client presigns a PUT with.
-async fn resolve_bucket_url(config: &Config, sdk_config: &SdkConfig, region: &Region) -> Result<String, StartError> {
-    let params = Params::builder()
-        .bucket(config.bucket.as_str())
-        .region(region.as_ref())
-        .set_use_fips(sdk_config.use_fips())
-        .set_use_dual_stack(sdk_config.use_dual_stack())
-        .set_endpoint(custom_endpoint(sdk_config))
-        .force_path_style(config.force_path_style)
-        .build()
-        .map_err(StartError::endpoint)?;
-    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await.map_err(StartError::endpoint)?;
-    Ok(format!("{}/", endpoint.url().trim_end_matches('/')))
 }
 
 /// `AWS_ENDPOINT_URL_S3`, or else `AWS_ENDPOINT_URL`, or neither: the order in which the S3 client takes them.
@@ -109,13 +100,7 @@ pub enum StartError {
     /// The SDK was made without a way to get credentials.
     #[error("no AWS credentials to sign with")]
     Credentials(#[from] CredentialsError),
-    /// The SDK's endpoint rules know no URL for this region, bucket and endpoint.
-    #[error("no URL for the bucket; check AWS_REGION, UPLOAD_BUCKET, AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL")]
-    Endpoint(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl StartError {
-    fn endpoint(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Endpoint(error.into())
-    }
+    /// The bucket has no URL.
+    #[error(transparent)]
+    BucketUrl(#[from] BucketUrlError),
 }

@@ -2,9 +2,13 @@
 //!
 //! Not here: `std::env` (the environment comes in as a lookup) and the settings that the AWS SDK reads itself.
 
-use std::{ffi::OsString, fmt, num::NonZeroU64, ops::RangeInclusive, time::Duration};
+use std::{ffi::OsString, fmt, time::Duration};
 
-use crate::{object_key::ObjectKeyPrefix, request::AllowedTypes};
+use crate::{
+    bucket::Bucket,
+    limits::{AllowedTypes, ExpiresIn, Limits, MaxBytes, whole_number},
+    object_key::ObjectKeyPrefix,
+};
 
 /// One environment variable that the function reads.
 #[derive(Debug)]
@@ -59,14 +63,8 @@ pub struct Config {
     pub bucket: Bucket,
     /// The secret that holds the API keys (`API_KEYS_SECRET_ID`).
     pub api_keys_secret_id: SecretId,
-    /// How long a presigned upload is good for (`UPLOAD_EXPIRES_IN`).
-    pub expires_in: ExpiresIn,
-    /// The largest file that a presigned POST takes (`UPLOAD_MAX_BYTES`).
-    pub max_bytes: MaxBytes,
-    /// The types that may be uploaded (`UPLOAD_ALLOWED_TYPES`).
-    pub allowed_types: AllowedTypes,
-    /// The start of every object key (`UPLOAD_PREFIX`).
-    pub prefix: ObjectKeyPrefix,
+    /// What callers may upload (`UPLOAD_EXPIRES_IN`, `UPLOAD_MAX_BYTES`, `UPLOAD_ALLOWED_TYPES`, `UPLOAD_PREFIX`).
+    pub limits: Limits,
     /// How long the API keys are served before they are read again (`API_KEYS_TTL`).
     pub api_keys_ttl: Duration,
     /// Whether the bucket goes into the path of the URL, not into its host (`S3_FORCE_PATH_STYLE`).
@@ -99,10 +97,12 @@ impl Config {
             api_keys_secret_id: API_KEYS_SECRET_ID
                 .read(&lookup, SecretId::parse)
                 .map_err(ConfigError::without_value)?,
-            expires_in: UPLOAD_EXPIRES_IN.read(&lookup, ExpiresIn::parse)?,
-            max_bytes: UPLOAD_MAX_BYTES.read(&lookup, MaxBytes::parse)?,
-            allowed_types: UPLOAD_ALLOWED_TYPES.read(&lookup, AllowedTypes::parse)?,
-            prefix: UPLOAD_PREFIX.read(&lookup, ObjectKeyPrefix::parse)?,
+            limits: Limits {
+                expires_in: UPLOAD_EXPIRES_IN.read(&lookup, ExpiresIn::parse)?,
+                max_bytes: UPLOAD_MAX_BYTES.read(&lookup, MaxBytes::parse)?,
+                allowed_types: UPLOAD_ALLOWED_TYPES.read(&lookup, AllowedTypes::parse)?,
+                prefix: UPLOAD_PREFIX.read(&lookup, ObjectKeyPrefix::parse)?,
+            },
             api_keys_ttl: API_KEYS_TTL.read(&lookup, |text| whole_number(text, 1..=86_400).map(Duration::from_secs))?,
             force_path_style: S3_FORCE_PATH_STYLE.read(&lookup, |text| text.parse().ok())?,
         })
@@ -170,36 +170,6 @@ impl fmt::Display for Held {
     }
 }
 
-/// The name of a general purpose bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bucket(String);
-
-impl Bucket {
-    /// The endings that S3 reserves for access points and other kinds of buckets, which are signed for differently.
-    const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
-
-    /// Reads a name of the form in <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>, and
-    /// with none of the reserved suffixes.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let is_bucket = (3..=63).contains(&text.len())
-            && text.bytes().all(|byte| is_alphanumeric(byte) || b".-".contains(&byte))
-            && text.bytes().next().is_some_and(is_alphanumeric)
-            && text.bytes().next_back().is_some_and(is_alphanumeric)
-            && !text.contains("..")
-            && text.parse::<std::net::Ipv4Addr>().is_err()
-            && !Self::RESERVED_SUFFIXES.iter().any(|suffix| text.ends_with(suffix));
-        is_bucket.then(|| Self(text.to_owned()))
-    }
-
-    /// The bucket's name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// The name or the ARN of a secret in Secrets Manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretId(String);
@@ -216,52 +186,6 @@ impl SecretId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// How long a presigned upload is good for: 1 second to 7 days, which is the most that Signature Version 4 allows.
-///
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExpiresIn(u32);
-
-impl ExpiresIn {
-    /// Reads a whole number of seconds from 1 to 604800.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        whole_number(text, 1..=604_800).and_then(|seconds| u32::try_from(seconds).ok()).map(Self)
-    }
-
-    /// The lifetime in seconds.
-    #[must_use]
-    pub fn as_secs(self) -> u32 {
-        self.0
-    }
-}
-
-/// The largest file that is taken, in bytes: 1 byte to 5 GiB, which is the most that one upload may hold.
-///
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MaxBytes(NonZeroU64);
-
-impl MaxBytes {
-    /// Reads a whole number of bytes from 1 to 5368709120.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        whole_number(text, 1..=5 * 1024 * 1024 * 1024).and_then(NonZeroU64::new).map(Self)
-    }
-
-    /// The size in bytes.
-    #[must_use]
-    pub fn as_u64(self) -> u64 {
-        self.0.get()
-    }
-}
-
-/// Reads decimal digits and nothing else: `str::parse` would take a sign as well.
-fn whole_number(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
-    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_digits.then(|| text.parse().ok())?.filter(|number| range.contains(number))
 }
 
 #[cfg(test)]
@@ -286,10 +210,10 @@ mod tests {
 
         assert_eq!(config.bucket.as_str(), "uploads");
         assert_eq!(config.api_keys_secret_id.as_str(), "api-keys");
-        assert_eq!(config.expires_in.as_secs(), 3600);
-        assert_eq!(config.max_bytes.as_u64(), 5_368_709_120);
-        assert!(config.allowed_types.is_any());
-        assert_eq!(Some(config.prefix), ObjectKeyPrefix::parse("tmp/"));
+        assert_eq!(config.limits.expires_in.as_secs(), 3600);
+        assert_eq!(config.limits.max_bytes.as_u64(), 5_368_709_120);
+        assert!(config.limits.allowed_types.is_any());
+        assert_eq!(Some(config.limits.prefix), ObjectKeyPrefix::parse("tmp/"));
         assert_eq!(config.api_keys_ttl, Duration::from_mins(5));
         assert!(!config.force_path_style);
     }

@@ -28,7 +28,7 @@ use crate::{
     object_key::ObjectKey,
     presigned_post::PostGrant,
     presigned_put::PutGrant,
-    request::{MAX_BODY_BYTES, MediaRequest, PresignRequest, Rules},
+    request::{MAX_BODY_BYTES, MediaRequest, PresignRequest},
     response,
 };
 
@@ -105,28 +105,28 @@ fn bounded_body(request: &Request) -> Result<&[u8], Error> {
 }
 
 async fn presign_post(app: &App, body: &[u8], now: SystemTime, id: Uuid) -> Result<Response<Body>, Error> {
-    let MediaRequest { file_name, content_type } = MediaRequest::parse(body, rules(app))?;
-    let object_key = ObjectKey::new(&app.config.prefix, id, Some(&file_name));
+    let MediaRequest { file_name, content_type } = MediaRequest::parse(body, &app.config.limits)?;
+    let object_key = ObjectKey::new(&app.config.limits.prefix, id, Some(&file_name));
     let credentials = credentials(app, now).await?;
     let grant = PostGrant {
         bucket: &app.config.bucket,
         object_key: &object_key,
         content_type: &content_type,
-        max_bytes: app.config.max_bytes,
-        expires_in: app.config.expires_in,
+        max_bytes: app.config.limits.max_bytes,
+        expires_in: app.config.limits.expires_in,
     };
     let post = grant.sign(&credentials, &app.region, now).map_err(Error::PresignedPost)?;
     Ok(response::media(&app.bucket_url, &post, &object_key))
 }
 
 async fn presign_put(app: &App, body: &[u8], now: SystemTime, id: Uuid) -> Result<Response<Body>, Error> {
-    let PresignRequest { file_name, content_type } = PresignRequest::parse(body, rules(app))?;
-    let object_key = ObjectKey::new(&app.config.prefix, id, file_name.as_ref());
+    let PresignRequest { file_name, content_type } = PresignRequest::parse(body, &app.config.limits)?;
+    let object_key = ObjectKey::new(&app.config.limits.prefix, id, file_name.as_ref());
     let grant = PutGrant {
         bucket: &app.config.bucket,
         object_key: &object_key,
         content_type: content_type.as_ref(),
-        expires_in: app.config.expires_in,
+        expires_in: app.config.limits.expires_in,
     };
     // The SDK asks for them by itself; asked for here, their failure is the same as that of a POST.
     credentials(app, now).await?;
@@ -144,10 +144,6 @@ async fn credentials(app: &App, now: SystemTime) -> Result<Credentials, Error> {
         }
         provided => provided.map_err(Error::CredentialsUnavailable),
     }
-}
-
-fn rules(app: &App) -> Rules<'_> {
-    Rules { max_file_name_bytes: app.config.prefix.max_file_name_bytes(), allowed_types: &app.config.allowed_types }
 }
 
 /// Writes the line of a request; CloudWatch reads its metrics from it, by what `_aws` says.
@@ -172,7 +168,7 @@ fn log_request(
         duration_ms: duration.as_secs_f64() * 1000.0,
         cold_start: seen.is_cold_start.into(),
         granted: is_granted.then_some(1),
-        granted_bytes: is_bounded.then(|| app.config.max_bytes.as_u64()),
+        granted_bytes: is_bounded.then(|| app.config.limits.max_bytes.as_u64()),
         errors: error.map(|_| 1),
         key_set_age_seconds: seen.key_set.and_then(|key_set| key_set.age).map(|age| age.as_secs()),
         failed_refreshes: seen.key_set.map(|key_set| key_set.failed_reads),

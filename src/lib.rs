@@ -22,11 +22,14 @@
 
 pub mod app;
 pub mod auth;
+pub mod bucket;
 pub mod config;
+pub mod content;
 pub mod error;
 pub mod event;
 pub mod handler;
 pub mod key_store;
+pub mod limits;
 pub mod logs;
 pub mod metrics;
 pub mod object_key;

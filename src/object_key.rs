@@ -6,8 +6,6 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::request::FileName;
-
 /// The most bytes of UTF-8 that S3 takes as an object key.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
@@ -76,6 +74,54 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// A file name in any language that is safe as the last segment of an object key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileName(String);
+
+impl FileName {
+    /// The maximum length in characters (Unicode scalar values).
+    pub const MAX_CHARS: usize = 255;
+
+    /// Parses a file name of at most [`FileName::MAX_CHARS`] characters and `max_bytes` bytes of UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason, as the caller reads it.
+    pub fn parse(text: &str, max_bytes: usize) -> Result<Self, String> {
+        let reason = if text.trim().is_empty() {
+            "must not be blank"
+        } else if text.chars().count() > Self::MAX_CHARS {
+            "must be at most 255 characters long"
+        } else if text.len() > max_bytes {
+            return Err(format!("must be at most {max_bytes} bytes of UTF-8 long"));
+        } else if matches!(text, "." | "..") {
+            "must not be `.` or `..`"
+        } else if text.contains(['/', '\\']) {
+            "must not hold `/` or `\\`"
+        } else if text.contains(|character: char| character.is_control() || is_bidi_override(character)) {
+            "must not hold control or bidirectional-override characters"
+        } else if text.contains("${") {
+            // S3 expands `${filename}` in form fields before it checks the policy:
+            // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html
+            "must not hold `${`"
+        } else {
+            return Ok(Self(text.to_owned()));
+        };
+        Err(reason.to_owned())
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Whether this is an explicit embedding, override or isolate of UAX #9 §2, which makes a name display as another one.
+fn is_bidi_override(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +162,51 @@ mod tests {
         for text in ["", "/", "tmp", "/tmp/", "a//b/", "./", "../", "a/../b/", "a\\b/", "a\u{7f}/", "${filename}/"] {
             assert_eq!(ObjectKeyPrefix::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn takes_file_names_of_any_language() {
+        for name in [
+            "a",
+            "...",
+            ".profile",
+            "a b.png",
+            "naïve 100%+1 & \"2'.png",
+            "$x{}",
+            "図面.pdf",
+            "تقرير.docx",
+            "👩🏽‍🚀.jpg",
+            "\u{200f}שלום.txt",
+        ] {
+            assert_eq!(FileName::parse(name, 983), Ok(FileName(name.to_owned())));
+        }
+        assert!(FileName::parse(&"é".repeat(255), 983).is_ok());
+    }
+
+    #[test]
+    fn refuses_file_names_that_break_a_rule() {
+        let control = "must not hold control or bidirectional-override characters";
+        for (name, reason) in [
+            ("", "must not be blank"),
+            (" \u{3000}", "must not be blank"),
+            (".", "must not be `.` or `..`"),
+            ("..", "must not be `.` or `..`"),
+            ("a/b", "must not hold `/` or `\\`"),
+            ("a\\b", "must not hold `/` or `\\`"),
+            ("a\0", control),
+            ("a\nb", control),
+            ("a\u{7f}", control),
+            ("a\u{85}", control),
+            ("a\u{202a}b", control),
+            ("a\u{202e}gnp.exe", control),
+            ("a\u{2066}b", control),
+            ("a\u{2069}b", control),
+            ("${filename}", "must not hold `${`"),
+            ("a${", "must not hold `${`"),
+        ] {
+            assert_eq!(FileName::parse(name, 983), Err(reason.to_owned()), "{name:?}");
+        }
+        assert_eq!(FileName::parse(&"a".repeat(256), 983), Err("must be at most 255 characters long".to_owned()));
+        assert_eq!(FileName::parse(&"😀".repeat(246), 983), Err("must be at most 983 bytes of UTF-8 long".to_owned()));
     }
 }

@@ -16,9 +16,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    config::{Bucket, ExpiresIn, MaxBytes},
+    bucket::Bucket,
+    content::ContentType,
+    limits::{ExpiresIn, MaxBytes},
     object_key::ObjectKey,
-    request::ContentType,
 };
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -194,7 +195,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{object_key::ObjectKeyPrefix, request::FileName};
+    use crate::object_key::{FileName, ObjectKeyPrefix};
 
     /// The secret access key of the examples in AWS's documentation.
     const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";

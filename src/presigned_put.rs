@@ -15,11 +15,7 @@ use aws_sdk_s3::{
 };
 use serde::Serialize;
 
-use crate::{
-    config::{Bucket, ExpiresIn},
-    object_key::ObjectKey,
-    request::ContentType,
-};
+use crate::{bucket::Bucket, content::ContentType, limits::ExpiresIn, object_key::ObjectKey};
 
 /// What one URL may upload: this object, of this type where there is one, until the lifetime is over.
 ///

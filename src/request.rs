@@ -2,26 +2,16 @@
 //!
 //! Not here: what S3 makes of the values. Once parsed, they are not checked again.
 
-use std::fmt;
-
-use mediatype::MediaType;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::{error::Category, value::RawValue};
+
+use crate::{content::ContentType, limits::Limits, object_key::FileName};
 
 /// The most bytes of a request body that are read.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 const FILE_NAME: &str = "fileName";
 const FILE_TYPE: &str = "fileType";
-
-/// What the settings say of the members.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
-    /// The most bytes of a file name, so that the object key stays within its bound.
-    pub max_file_name_bytes: usize,
-    /// The types that may be uploaded.
-    pub allowed_types: &'a AllowedTypes,
-}
 
 /// The body of `POST /media/`: both members are required.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,10 +28,10 @@ impl MediaRequest {
     /// # Errors
     ///
     /// [`BodyError`], which names every wrong member at once.
-    pub fn parse(body: &[u8], rules: Rules<'_>) -> Result<Self, BodyError> {
+    pub fn parse(body: &[u8], limits: &Limits) -> Result<Self, BodyError> {
         let members = Members::parse(body)?;
-        let file_name = required(members.file_name(rules));
-        let content_type = required(members.content_type(rules));
+        let file_name = required(members.file_name(limits));
+        let content_type = required(members.content_type(limits));
         let (file_name, content_type) = both(file_name, content_type)?;
         Ok(Self { file_name, content_type })
     }
@@ -64,13 +54,13 @@ impl PresignRequest {
     /// # Errors
     ///
     /// [`BodyError`], which names every wrong member at once.
-    pub fn parse(body: &[u8], rules: Rules<'_>) -> Result<Self, BodyError> {
+    pub fn parse(body: &[u8], limits: &Limits) -> Result<Self, BodyError> {
         let members = Members::parse(body)?;
-        let file_name = members.file_name(rules).optional();
-        let content_type = if rules.allowed_types.is_any() {
-            members.content_type(rules).optional()
+        let file_name = members.file_name(limits).optional();
+        let content_type = if limits.allowed_types.is_any() {
+            members.content_type(limits).optional()
         } else {
-            required(members.content_type(rules)).map(Some)
+            required(members.content_type(limits)).map(Some)
         };
         let (file_name, content_type) = both(file_name, content_type)?;
         Ok(Self { file_name, content_type })
@@ -147,12 +137,12 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn file_name(&self, rules: Rules<'_>) -> Member<FileName> {
-        Member::read(FILE_NAME, self.file_name, |text| FileName::parse(text, rules.max_file_name_bytes))
+    fn file_name(&self, limits: &Limits) -> Member<FileName> {
+        Member::read(FILE_NAME, self.file_name, |text| limits.parse_file_name(text))
     }
 
-    fn content_type(&self, rules: Rules<'_>) -> Member<ContentType> {
-        Member::read(FILE_TYPE, self.file_type, |text| rules.allowed_types.admit(ContentType::parse(text)?))
+    fn content_type(&self, limits: &Limits) -> Member<ContentType> {
+        Member::read(FILE_TYPE, self.file_type, |text| limits.parse_content_type(text))
     }
 }
 
@@ -194,165 +184,26 @@ fn both<A, B>(first: Result<A, FieldError>, second: Result<B, FieldError>) -> Re
     }
 }
 
-/// The name of a file, in any language, fit to be the last segment of an object key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileName(String);
-
-impl FileName {
-    /// The most characters (Unicode scalar values) of a file name.
-    pub const MAX_CHARS: usize = 255;
-
-    /// Reads a file name of at most [`FileName::MAX_CHARS`] characters and `max_bytes` bytes of UTF-8.
-    ///
-    /// # Errors
-    ///
-    /// The reason, as the caller reads it.
-    pub fn parse(text: &str, max_bytes: usize) -> Result<Self, String> {
-        let reason = if text.trim().is_empty() {
-            "must not be blank"
-        } else if text.chars().count() > Self::MAX_CHARS {
-            "must be at most 255 characters long"
-        } else if text.len() > max_bytes {
-            return Err(format!("must be at most {max_bytes} bytes of UTF-8 long"));
-        } else if matches!(text, "." | "..") {
-            "must not be `.` or `..`"
-        } else if text.contains(['/', '\\']) {
-            "must not hold `/` or `\\`"
-        } else if text.contains(|character: char| character.is_control() || is_bidi_override(character)) {
-            "must not hold control or bidirectional-override characters"
-        } else if text.contains("${") {
-            // S3 expands `${filename}` in form fields before it checks the policy:
-            // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html
-            "must not hold `${`"
-        } else {
-            return Ok(Self(text.to_owned()));
-        };
-        Err(reason.to_owned())
-    }
-}
-
-impl fmt::Display for FileName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-/// The explicit embeddings, overrides and isolates of UAX #9 §2, which make a name read as another one.
-fn is_bidi_override(character: char) -> bool {
-    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A media type, `type/subtype` with optional parameters, kept to the byte as it was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContentType(String);
-
-impl ContentType {
-    const MAX_BYTES: usize = 255;
-
-    /// Reads a media type (RFC 9110 §8.3.1) of at most 255 bytes, as strictly as the `mediatype` crate does: not every
-    /// token is a name there, and `;;` is not taken. Nor are wildcards, tabs and parameters without a value.
-    ///
-    /// # Errors
-    ///
-    /// The reason, as the caller reads it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let reason = if text.len() > Self::MAX_BYTES {
-            "must be at most 255 bytes long"
-        } else if text.contains("${") {
-            "must not hold `${`"
-        } else {
-            match MediaType::parse(text) {
-                Ok(media_type) if media_type.essence().to_string().contains('*') => "must not hold a wildcard",
-                Ok(media_type) if is_field_value(text) && has_parameter_values(&media_type) => {
-                    return Ok(Self(text.to_owned()));
-                }
-                _ => "must be a media type such as `image/png`",
-            }
-        };
-        Err(reason.to_owned())
-    }
-
-    /// The media type as it was sent.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Whether a header field carries the text unchanged: printable ASCII, no space at either end.
-fn is_field_value(text: &str) -> bool {
-    text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) && text.trim_ascii() == text
-}
-
-fn has_parameter_values(media_type: &MediaType<'_>) -> bool {
-    use mediatype::ReadParams as _;
-    media_type.params().all(|(_, value)| !value.as_str().is_empty())
-}
-
-/// The media ranges that may be uploaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllowedTypes(Vec<String>);
-
-impl AllowedTypes {
-    const ANY: &str = "*/*";
-
-    /// Reads media ranges (RFC 9110 §12.5.1, without parameters), comma-separated: `image/*,application/pdf`.
-    ///
-    /// `None` where there is none, or one is no media range.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        text.split(',').map(|range| parse_media_range(range.trim_ascii())).collect::<Option<_>>().map(Self)
-    }
-
-    /// Whether every type is allowed.
-    #[must_use]
-    pub fn is_any(&self) -> bool {
-        self.0.iter().any(|range| range == Self::ANY)
-    }
-
-    /// Hands back a type that is in one of the ranges; its parameters do not matter, nor does its case.
-    fn admit(&self, content_type: ContentType) -> Result<ContentType, String> {
-        let essence = content_type.0.split(';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-        let is_allowed = self.0.iter().any(|range| match range.strip_suffix('*') {
-            Some("*/") => true,
-            Some(type_and_slash) => essence.starts_with(type_and_slash),
-            None => essence == *range,
-        });
-        if is_allowed { Ok(content_type) } else { Err(format!("must be one of {}", self.0.join(", "))) }
-    }
-}
-
-fn parse_media_range(range: &str) -> Option<String> {
-    let (main_type, subtype) = range.split_once('/')?;
-    let without_wildcard = match (main_type, subtype) {
-        ("*", "*") => return Some(range.to_owned()),
-        (_, "*") => format!("{main_type}/x"),
-        _ => range.to_owned(),
-    };
-    let is_range = ContentType::parse(&without_wildcard).is_ok() && !range.contains(';');
-    is_range.then(|| range.to_ascii_lowercase())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::tests::limits;
 
     const ANY: &str = "*/*";
     const NOT_A_MEDIA_TYPE: &str = "must be a media type such as `image/png`";
 
     #[track_caller]
     fn media(body: &str, allowed_types: &str) -> Result<(String, String), BodyError> {
-        let allowed_types = AllowedTypes::parse(allowed_types).unwrap();
-        let rules = Rules { max_file_name_bytes: 983, allowed_types: &allowed_types };
-        MediaRequest::parse(body.as_bytes(), rules).map(|request| (request.file_name.0, request.content_type.0))
+        MediaRequest::parse(body.as_bytes(), &limits(allowed_types))
+            .map(|request| (request.file_name.to_string(), request.content_type.as_str().to_owned()))
     }
 
     #[track_caller]
     fn presign(body: &str, allowed_types: &str) -> Result<(Option<String>, Option<String>), BodyError> {
-        let allowed_types = AllowedTypes::parse(allowed_types).unwrap();
-        let rules = Rules { max_file_name_bytes: 983, allowed_types: &allowed_types };
-        PresignRequest::parse(body.as_bytes(), rules)
-            .map(|request| (request.file_name.map(|name| name.0), request.content_type.map(|name| name.0)))
+        PresignRequest::parse(body.as_bytes(), &limits(allowed_types)).map(|request| {
+            let content_type = request.content_type.map(|content_type| content_type.as_str().to_owned());
+            (request.file_name.map(|file_name| file_name.to_string()), content_type)
+        })
     }
 
     fn fields(fields: &[(&'static str, &str)]) -> BodyError {
@@ -415,56 +266,7 @@ mod tests {
 
     #[test]
     fn refuses_a_body_that_is_not_utf_8() {
-        let allowed_types = AllowedTypes::parse(ANY).unwrap();
-        let rules = Rules { max_file_name_bytes: 983, allowed_types: &allowed_types };
-
-        assert_eq!(MediaRequest::parse(b"{\"\xff\": 1}", rules), Err(BodyError::NotUtf8));
-    }
-
-    #[test]
-    fn takes_file_names_of_any_language() {
-        for name in [
-            "a",
-            "...",
-            ".profile",
-            "a b.png",
-            "naïve 100%+1 & \"2'.png",
-            "$x{}",
-            "図面.pdf",
-            "تقرير.docx",
-            "👩🏽‍🚀.jpg",
-            "\u{200f}שלום.txt",
-        ] {
-            assert_eq!(FileName::parse(name, 983), Ok(FileName(name.to_owned())));
-        }
-        assert!(FileName::parse(&"é".repeat(255), 983).is_ok());
-    }
-
-    #[test]
-    fn refuses_file_names_that_break_a_rule() {
-        let control = "must not hold control or bidirectional-override characters";
-        for (name, reason) in [
-            ("", "must not be blank"),
-            (" \u{3000}", "must not be blank"),
-            (".", "must not be `.` or `..`"),
-            ("..", "must not be `.` or `..`"),
-            ("a/b", "must not hold `/` or `\\`"),
-            ("a\\b", "must not hold `/` or `\\`"),
-            ("a\0", control),
-            ("a\nb", control),
-            ("a\u{7f}", control),
-            ("a\u{85}", control),
-            ("a\u{202a}b", control),
-            ("a\u{202e}gnp.exe", control),
-            ("a\u{2066}b", control),
-            ("a\u{2069}b", control),
-            ("${filename}", "must not hold `${`"),
-            ("a${", "must not hold `${`"),
-        ] {
-            assert_eq!(FileName::parse(name, 983), Err(reason.to_owned()), "{name:?}");
-        }
-        assert_eq!(FileName::parse(&"a".repeat(256), 983), Err("must be at most 255 characters long".to_owned()));
-        assert_eq!(FileName::parse(&"😀".repeat(246), 983), Err("must be at most 983 bytes of UTF-8 long".to_owned()));
+        assert_eq!(MediaRequest::parse(b"{\"\xff\": 1}", &limits(ANY)), Err(BodyError::NotUtf8));
     }
 
     #[test]
@@ -473,83 +275,5 @@ mod tests {
             media(r#"{"fileName": "a\ud800", "fileType": "a/b; c=\"\udc00\""}"#, ANY),
             Err(fields(&[("fileName", "holds an unpaired surrogate"), ("fileType", "holds an unpaired surrogate")]))
         );
-    }
-
-    #[test]
-    fn keeps_media_types_as_they_were_sent() {
-        for content_type in [
-            "image/png",
-            "IMAGE/PNG",
-            "image/svg+xml",
-            "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-            "text/plain;charset=utf-8",
-            "text/plain ; charset=\"utf-8\"; format=flowed",
-            "a/b; c=\"d\\\"e;f\"",
-            "a/b;",
-        ] {
-            assert_eq!(ContentType::parse(content_type), Ok(ContentType(content_type.to_owned())));
-        }
-    }
-
-    #[test]
-    fn refuses_media_types_that_break_a_rule() {
-        for content_type in [
-            "",
-            "png",
-            "image/",
-            "/png",
-            "image/png/x",
-            " image/png",
-            "image/png ",
-            "a/b c",
-            "a/b; c",
-            "a/b; c=",
-            "a/b;;c=d",
-            "a/b, c/d",
-            "a/b;\tc=d",
-            "a/b; c=\"d",
-            "a/b\r\nx: y",
-            "a/b; c=\"é\"",
-            "ä/b",
-        ] {
-            assert_eq!(ContentType::parse(content_type), Err(NOT_A_MEDIA_TYPE.to_owned()), "{content_type:?}");
-        }
-        for content_type in ["*/*", "image/*", "a/b*", "*/b"] {
-            assert_eq!(
-                ContentType::parse(content_type),
-                Err("must not hold a wildcard".to_owned()),
-                "{content_type:?}"
-            );
-        }
-        assert_eq!(ContentType::parse("a/b; c=\"${filename}\""), Err("must not hold `${`".to_owned()));
-        let longest = format!("a/b; c={}", "d".repeat(248));
-        assert_eq!(longest.len(), 255);
-        assert_eq!(ContentType::parse(&longest), Ok(ContentType(longest.clone())));
-        assert_eq!(ContentType::parse(&(longest + "d")), Err("must be at most 255 bytes long".to_owned()));
-    }
-
-    #[test]
-    fn holds_types_to_the_allowed_ranges() {
-        let name = "{\"fileName\": \"a\", \"fileType\": ";
-        let refused = fields(&[("fileType", "must be one of image/*, application/pdf")]);
-
-        for content_type in ["image/png", "IMAGE/PNG", "application/pdf", "Application/PDF ; x=y"] {
-            assert!(
-                media(&format!("{name}\"{content_type}\"}}"), "Image/*, application/PDF").is_ok(),
-                "{content_type:?}"
-            );
-        }
-        for content_type in ["imagex/png", "application/pdfx", "text/image"] {
-            let body = format!("{name}\"{content_type}\"}}");
-            assert_eq!(media(&body, "image/*,application/pdf").as_ref(), Err(&refused), "{content_type:?}");
-        }
-    }
-
-    #[test]
-    fn refuses_media_ranges_that_are_none() {
-        for text in ["", "image", "image/", "*", "*/png", "image/*,", ",", "image/png;q=1", "image/p*g", "i*/*", "**/*"]
-        {
-            assert_eq!(AllowedTypes::parse(text), None, "{text:?}");
-        }
     }
 }

@@ -15,6 +15,7 @@ use lambda_http::{
 use serde::Serialize;
 
 use crate::{
+    bucket::BucketUrl,
     error::Error,
     object_key::ObjectKey,
     presigned_post::PresignedPost,
@@ -30,11 +31,11 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 
 /// Answers `POST /media/`: where the form goes, its fields, and the object key that the file will have.
 #[must_use]
-pub fn media(bucket_url: &str, post: &PresignedPost, object_key: &ObjectKey) -> Response<Body> {
+pub fn media(bucket_url: &BucketUrl, post: &PresignedPost, object_key: &ObjectKey) -> Response<Body> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Media<'a> {
-        url: &'a str,
+        url: &'a BucketUrl,
         fields: &'a PresignedPost,
         file_key: &'a str,
     }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use presigned_upload::request::{AllowedTypes, ContentType};
+use presigned_upload::{content::ContentType, limits::AllowedTypes};
 
 fuzz_target!(|text: &str| {
     if AllowedTypes::parse(text).is_some() {

@@ -1,0 +1,183 @@
+//! The limits of an upload: its size, its types, where it may go, and for how long the grant is valid.
+
+use std::{num::NonZeroU64, ops::RangeInclusive};
+
+use crate::{
+    content::ContentType,
+    object_key::{FileName, ObjectKeyPrefix},
+};
+
+/// The uploads that a caller may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The size of the largest file.
+    pub max_bytes: MaxBytes,
+    /// The types.
+    pub allowed_types: AllowedTypes,
+    /// The start of every object key.
+    pub prefix: ObjectKeyPrefix,
+    /// The lifetime of a grant.
+    pub expires_in: ExpiresIn,
+}
+
+impl Limits {
+    /// Parses a file name that leaves the object key within its maximum length.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason, as the caller reads it.
+    pub fn parse_file_name(&self, text: &str) -> Result<FileName, String> {
+        FileName::parse(text, self.prefix.max_file_name_bytes())
+    }
+
+    /// Parses a media type that may be uploaded.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason, as the caller reads it.
+    pub fn parse_content_type(&self, text: &str) -> Result<ContentType, String> {
+        self.allowed_types.admit(ContentType::parse(text)?)
+    }
+}
+
+/// The lifetime of a presigned upload: 1 second to 7 days, the maximum of Signature Version 4.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpiresIn(u32);
+
+impl ExpiresIn {
+    /// Parses a whole number of seconds from 1 to 604800.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        whole_number(text, 1..=604_800).and_then(|seconds| u32::try_from(seconds).ok()).map(Self)
+    }
+
+    /// Returns the lifetime in seconds.
+    #[must_use]
+    pub fn as_secs(self) -> u32 {
+        self.0
+    }
+}
+
+/// The size of the largest file that may be uploaded: 1 byte to 5 GiB, the maximum of a single upload.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxBytes(NonZeroU64);
+
+impl MaxBytes {
+    /// Parses a whole number of bytes from 1 to 5368709120.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        whole_number(text, 1..=5 * 1024 * 1024 * 1024).and_then(NonZeroU64::new).map(Self)
+    }
+
+    /// Returns the size in bytes.
+    #[must_use]
+    pub fn as_u64(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// The media ranges that an upload may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedTypes(Vec<String>);
+
+impl AllowedTypes {
+    const ANY: &str = "*/*";
+
+    /// Parses media ranges (RFC 9110 §12.5.1, without parameters), comma-separated: `image/*,application/pdf`.
+    ///
+    /// Returns `None` if the list is empty or an item is not a media range.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        text.split(',').map(|range| parse_media_range(range.trim_ascii())).collect::<Option<_>>().map(Self)
+    }
+
+    /// Whether every type is allowed.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.0.iter().any(|range| range == Self::ANY)
+    }
+
+    /// Returns the type if one of the ranges contains it. Neither its parameters nor its case matter.
+    fn admit(&self, content_type: ContentType) -> Result<ContentType, String> {
+        let essence = content_type.as_str().split(';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+        let is_allowed = self.0.iter().any(|range| match range.strip_suffix('*') {
+            Some("*/") => true,
+            Some(type_and_slash) => essence.starts_with(type_and_slash),
+            None => essence == *range,
+        });
+        if is_allowed { Ok(content_type) } else { Err(format!("must be one of {}", self.0.join(", "))) }
+    }
+}
+
+fn parse_media_range(range: &str) -> Option<String> {
+    let (main_type, subtype) = range.split_once('/')?;
+    let without_wildcard = match (main_type, subtype) {
+        ("*", "*") => return Some(range.to_owned()),
+        (_, "*") => format!("{main_type}/x"),
+        _ => range.to_owned(),
+    };
+    let is_range = ContentType::parse(&without_wildcard).is_ok() && !range.contains(';');
+    is_range.then(|| range.to_ascii_lowercase())
+}
+
+/// Parses decimal digits and nothing else: `str::parse` would accept a sign as well.
+pub(crate) fn whole_number(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits.then(|| text.parse().ok())?.filter(|number| range.contains(number))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Limits with these types, and small ones otherwise.
+    #[track_caller]
+    pub(crate) fn limits(allowed_types: &str) -> Limits {
+        Limits {
+            max_bytes: MaxBytes::parse("1024").unwrap(),
+            allowed_types: AllowedTypes::parse(allowed_types).unwrap(),
+            prefix: ObjectKeyPrefix::parse("tmp/").unwrap(),
+            expires_in: ExpiresIn::parse("60").unwrap(),
+        }
+    }
+
+    #[test]
+    fn admits_types_of_the_allowed_ranges_in_any_case() {
+        for content_type in ["image/png", "IMAGE/PNG", "application/pdf", "Application/PDF ; x=y"] {
+            let admitted = limits("Image/*, application/PDF").parse_content_type(content_type).unwrap();
+
+            assert_eq!(admitted.as_str(), content_type);
+        }
+    }
+
+    #[test]
+    fn refuses_types_of_other_ranges() {
+        for content_type in ["imagex/png", "application/pdfx", "text/image"] {
+            assert_eq!(
+                limits("image/*,application/pdf").parse_content_type(content_type),
+                Err("must be one of image/*, application/pdf".to_owned()),
+                "{content_type:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_file_names_by_what_the_prefix_leaves_of_the_object_key() {
+        assert_eq!(
+            limits("*/*").parse_file_name(&"😀".repeat(246)),
+            Err("must be at most 983 bytes of UTF-8 long".to_owned())
+        );
+    }
+
+    #[test]
+    fn rejects_invalid_media_ranges() {
+        for text in ["", "image", "image/", "*", "*/png", "image/*,", ",", "image/png;q=1", "image/p*g", "i*/*", "**/*"]
+        {
+            assert_eq!(AllowedTypes::parse(text), None, "{text:?}");
+        }
+    }
+}
