@@ -8,19 +8,24 @@ use std::{
 };
 
 use aws_credential_types::Credentials;
-use aws_sdk_s3::config::{BehaviorVersion, IdentityCache, Region, SharedCredentialsProvider};
+use aws_sdk_s3::{
+    config::{BehaviorVersion, IdentityCache, Region, SharedCredentialsProvider},
+    presigning::PresigningConfig,
+};
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use criterion::{Criterion, criterion_group, criterion_main};
 use lambda_http::http::HeaderMap;
 use presigned_upload::{
     auth::{ApiKeyDigest, KeySet},
+    bucket::{Addressing, BucketUrl},
     config::Config,
     object_key::ObjectKey,
     presigned_post::PostGrant,
-    presigned_put::PutGrant,
+    presigned_url::UrlGrant,
     request::MediaRequest,
 };
+use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 const BODY: &[u8] = br#"{"fileName": "web-app-manifest-512x512.png", "fileType": "image/png"}"#;
@@ -84,6 +89,18 @@ fn benchmarks(criterion: &mut Criterion) {
         });
     }
 
+    let bucket_url = runtime().block_on(BucketUrl::resolve(&config.bucket, &Addressing::new(region.clone()))).unwrap();
+    let url = UrlGrant {
+        method: "PUT",
+        bucket_url: &bucket_url,
+        object_key: &object_key,
+        query: &[("x-id", "PutObject")],
+        headers: &[("content-type", content_type.as_str())],
+        expires_in: config.limits.expires_in,
+    };
+    criterion.bench_function("a presigned PUT", |bencher| {
+        bencher.iter(|| black_box(url).sign(&credentials, &region, now).unwrap());
+    });
     let s3 = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(region.clone())
@@ -91,16 +108,20 @@ fn benchmarks(criterion: &mut Criterion) {
         .identity_cache(IdentityCache::no_cache())
         .build();
     let s3 = aws_sdk_s3::Client::from_conf(s3);
-    let put = PutGrant {
-        bucket: &config.bucket,
-        object_key: &object_key,
-        content_type: Some(&content_type),
-        expires_in: config.limits.expires_in,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let lifetime = Duration::from_secs(config.limits.expires_in.as_secs().into());
+    let runtime = runtime();
     criterion.bench_function("a presigned PUT by the SDK", |bencher| {
-        bencher.iter(|| runtime.block_on(put.sign(&s3, now)).unwrap());
+        bencher.iter(|| {
+            let presigning = PresigningConfig::builder().start_time(now).expires_in(lifetime).build().unwrap();
+            let put = s3.put_object().bucket(config.bucket.as_str()).key(object_key.as_str());
+            let put = put.content_type(content_type.as_str()).presigned(presigning);
+            runtime.block_on(put).unwrap()
+        });
     });
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 criterion_group!(benches, benchmarks);

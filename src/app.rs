@@ -5,11 +5,7 @@
 use std::{sync::atomic::AtomicBool, time::SystemTime};
 
 use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
-use aws_sdk_s3::{
-    Client,
-    config::{Builder, IdentityCache, Region},
-};
-use aws_types::{SdkConfig, service_config::ServiceConfigKey};
+use aws_types::{SdkConfig, region::Region, service_config::ServiceConfigKey};
 use uuid::Uuid;
 
 use crate::{
@@ -26,7 +22,6 @@ pub struct App {
     pub(crate) credentials_provider: SharedCredentialsProvider,
     pub(crate) region: Region,
     pub(crate) bucket_url: BucketUrl,
-    pub(crate) s3: Client,
     pub(crate) sources: Sources,
     /// Whether no request has come in yet.
     pub(crate) is_cold: AtomicBool,
@@ -60,17 +55,11 @@ impl App {
         let bucket_url = BucketUrl::resolve(&config.bucket, &addressing).await?;
         let credentials_provider =
             sdk_config.credentials_provider().ok_or_else(|| CredentialsError::not_loaded("no provider"))?;
-        let s3 = Builder::from(sdk_config)
-            .force_path_style(config.force_path_style)
-            // Credentials rotate: each URL is signed with those of its moment, as each policy is.
-            .identity_cache(IdentityCache::no_cache())
-            .build();
         Ok(Self {
             key_store: KeyStore::new(sdk_config, config.api_keys_secret_id.clone(), config.api_keys_ttl),
             credentials_provider,
             bucket_url,
             region,
-            s3: Client::from_conf(s3),
             config,
             sources,
             is_cold: AtomicBool::new(true),

@@ -52,6 +52,14 @@ pub struct Addressing {
     pub force_path_style: bool,
 }
 
+impl Addressing {
+    /// AWS's own S3 in a region.
+    #[must_use]
+    pub fn new(region: Region) -> Self {
+        Self { region, use_fips: None, use_dual_stack: None, custom_endpoint: None, force_path_style: false }
+    }
+}
+
 /// The URL of a bucket, which ends in `/`: an encoded object key can be appended to it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]

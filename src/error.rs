@@ -6,7 +6,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use lambda_http::http::StatusCode;
 
 use crate::{
-    key_store::KeyStoreError, presigned_post::PresignedPostError, presigned_put::PresignedPutError, request::BodyError,
+    key_store::KeyStoreError, presigned_post::PresignedPostError, presigned_url::PresignedUrlError, request::BodyError,
 };
 
 /// Why a request is refused or fails.
@@ -51,9 +51,9 @@ pub enum Error {
     /// The presigned POST could not be made.
     #[error("the presigned POST was not made")]
     PresignedPost(#[source] PresignedPostError),
-    /// The presigned PUT could not be made.
-    #[error("the presigned PUT was not made")]
-    PresignedPut(#[source] PresignedPutError),
+    /// The presigned URL could not be made.
+    #[error("the presigned URL was not made")]
+    PresignedUrl(#[source] PresignedUrlError),
     /// The answer took too long.
     #[error("no answer within 8 s; the credentials did not come, most likely")]
     TimedOut,
@@ -88,7 +88,7 @@ impl Error {
             Self::ApiKeysUnavailable(_)
             | Self::CredentialsUnavailable(_)
             | Self::PresignedPost(_)
-            | Self::PresignedPut(_)
+            | Self::PresignedUrl(_)
             | Self::TimedOut
             | Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }

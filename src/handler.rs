@@ -27,7 +27,7 @@ use crate::{
     metrics::RequestMetrics,
     object_key::ObjectKey,
     presigned_post::PostGrant,
-    presigned_put::PutGrant,
+    presigned_url::UrlGrant,
     request::{MAX_BODY_BYTES, MediaRequest, PresignRequest},
     response,
 };
@@ -122,15 +122,17 @@ async fn presign_post(app: &App, body: &[u8], now: SystemTime, id: Uuid) -> Resu
 async fn presign_put(app: &App, body: &[u8], now: SystemTime, id: Uuid) -> Result<Response<Body>, Error> {
     let PresignRequest { file_name, content_type } = PresignRequest::parse(body, &app.config.limits)?;
     let object_key = ObjectKey::new(&app.config.limits.prefix, id, file_name.as_ref());
-    let grant = PutGrant {
-        bucket: &app.config.bucket,
+    let credentials = credentials(app, now).await?;
+    let headers: Vec<_> = content_type.iter().map(|content_type| ("content-type", content_type.as_str())).collect();
+    let grant = UrlGrant {
+        method: "PUT",
+        bucket_url: &app.bucket_url,
         object_key: &object_key,
-        content_type: content_type.as_ref(),
+        query: &[("x-id", "PutObject")],
+        headers: &headers,
         expires_in: app.config.limits.expires_in,
     };
-    // The SDK asks for them by itself; asked for here, their failure is the same as that of a POST.
-    credentials(app, now).await?;
-    let url = grant.sign(&app.s3, now).await.map_err(Error::PresignedPut)?;
+    let url = grant.sign(&credentials, &app.region, now).map_err(Error::PresignedUrl)?;
     Ok(response::presign(&url, &object_key))
 }
 

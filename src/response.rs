@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     object_key::ObjectKey,
     presigned_post::PresignedPost,
-    presigned_put::PresignedUrl,
+    presigned_url::PresignedUrl,
     request::{BodyError, FieldError},
 };
 
