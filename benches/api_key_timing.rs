@@ -32,7 +32,7 @@ struct Classes {
 fn main() -> ExitCode {
     let key_set = KeySet::parse(API_KEY).expect("it is an API key");
     let verify = |headers: &HeaderMap| {
-        let presented = ApiKeyDigest::presented_in(headers).expect("it presents a key");
+        let presented = ApiKeyDigest::from_headers(headers).expect("it presents a key");
         key_set.verify(&presented).is_some()
     };
     let right = Sha256::digest(API_KEY);

@@ -4,13 +4,17 @@
 
 use std::{sync::atomic::AtomicBool, time::SystemTime};
 
-use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials as _, SharedCredentialsProvider, error::CredentialsError},
+};
 use aws_types::{SdkConfig, region::Region, service_config::ServiceConfigKey};
 use uuid::Uuid;
 
 use crate::{
     bucket::{Addressing, BucketUrl, BucketUrlError},
     config::{Config, ConfigError},
+    error::Error,
     key_store::KeyStore,
 };
 
@@ -22,14 +26,14 @@ pub struct App {
     pub(crate) credentials_provider: SharedCredentialsProvider,
     pub(crate) region: Region,
     pub(crate) bucket_url: BucketUrl,
-    pub(crate) sources: Sources,
+    pub(crate) nondeterminism: Nondeterminism,
     /// Whether no request has come in yet.
     pub(crate) is_cold: AtomicBool,
 }
 
-/// Where a request takes what is different each time; a test fixes both.
+/// What makes two equal requests differ; a test fixes both.
 #[derive(Clone, Copy, Debug)]
-pub struct Sources {
+pub struct Nondeterminism {
     /// The clock.
     pub now: fn() -> SystemTime,
     /// The random id of an object.
@@ -42,7 +46,11 @@ impl App {
     /// # Errors
     ///
     /// [`StartError`] where the SDK has no region or no credentials provider, or no endpoint for the bucket.
-    pub async fn from_sdk_config(config: Config, sdk_config: &SdkConfig, sources: Sources) -> Result<Self, StartError> {
+    pub async fn from_sdk_config(
+        config: Config,
+        sdk_config: &SdkConfig,
+        nondeterminism: Nondeterminism,
+    ) -> Result<Self, StartError> {
         let region = sdk_config.region().filter(|region| !region.as_ref().is_empty());
         let region = region.cloned().ok_or_else(ConfigError::missing_region)?;
         let addressing = Addressing {
@@ -61,9 +69,20 @@ impl App {
             bucket_url,
             region,
             config,
-            sources,
+            nondeterminism,
             is_cold: AtomicBool::new(true),
         })
+    }
+
+    /// Returns the credentials of this moment: they rotate, so each grant is signed with its own.
+    pub(crate) async fn credentials(&self, now: SystemTime) -> Result<Credentials, Error> {
+        let provided = self.credentials_provider.provide_credentials().await;
+        let credentials = provided.map_err(Error::CredentialsUnavailable)?;
+        // S3 would refuse what they sign.
+        if credentials.expiry().is_some_and(|expiry| expiry <= now) {
+            return Err(Error::CredentialsUnavailable(CredentialsError::provider_error("they have expired")));
+        }
+        Ok(credentials)
     }
 }
 

@@ -26,7 +26,7 @@ impl ApiKeyDigest {
     /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) wins over `x-api-key: KEY`; an `Authorization`
     /// of another scheme presents nothing.
     #[must_use]
-    pub fn presented_in(headers: &HeaderMap) -> Option<Self> {
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let api_key = if let Some(authorization) = headers.get(AUTHORIZATION) {
             let (scheme, api_key) = authorization.to_str().ok()?.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(api_key)?
@@ -198,7 +198,7 @@ mod tests {
 
     #[track_caller]
     fn caller(secret: &str, pairs: &[(&'static str, &str)]) -> Option<String> {
-        let presented = ApiKeyDigest::presented_in(&headers(pairs))?;
+        let presented = ApiKeyDigest::from_headers(&headers(pairs))?;
         KeySet::parse(secret).unwrap().verify(&presented).map(|name| name.as_str().to_owned())
     }
 
@@ -226,7 +226,7 @@ mod tests {
             &[("authorization", "Basic KEY")],
             &[("x-api-key", "")],
         ] {
-            assert!(ApiKeyDigest::presented_in(&headers(pairs)).is_none(), "{pairs:?}");
+            assert!(ApiKeyDigest::from_headers(&headers(pairs)).is_none(), "{pairs:?}");
         }
     }
 

@@ -2,11 +2,13 @@
 //!
 //! Not here: the bytes of the answer (`response.rs`) and the log (`handler.rs`).
 
+use std::time::Duration;
+
 use aws_credential_types::provider::error::CredentialsError;
 use lambda_http::http::StatusCode;
 
 use crate::{
-    key_store::KeyStoreError, presigned_post::PresignedPostError, presigned_url::PresignedUrlError, request::BodyError,
+    body::BodyError, key_store::KeyStoreError, presigned_post::PresignedPostError, presigned_url::PresignedUrlError,
 };
 
 /// Why a request is refused or fails.
@@ -16,9 +18,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The body, or members of it, break a rule.
+    /// The body is invalid.
     #[error(transparent)]
-    BadRequest(#[from] BodyError),
+    Body(#[from] BodyError),
     /// No header holds an API key.
     #[error("an API key is required, as `Authorization: Bearer KEY` or as `x-api-key: KEY`")]
     MissingApiKey,
@@ -26,21 +28,16 @@ pub enum Error {
     #[error("the API key is not known")]
     UnknownApiKey,
     /// No route has this path.
-    #[error("no such path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`")]
-    NotFound,
+    #[error("no such path; expected {expected}")]
+    NotFound {
+        /// Every route, as `METHOD PATH`.
+        expected: String,
+    },
     /// The route does not have this method.
     #[error("this path expects the method {allow}")]
     MethodNotAllowed {
-        /// The one method that the route has.
-        allow: &'static str,
-    },
-    /// The body is longer than the bound.
-    #[error("the request body is {length} bytes long; expected at most {maximum}")]
-    PayloadTooLarge {
-        /// The body's length in bytes.
-        length: usize,
-        /// The most that is read, in bytes.
-        maximum: usize,
+        /// The methods of the path, comma-separated.
+        allow: String,
     },
     /// The presented API key cannot be judged, since the secret has never been read.
     #[error("the API keys are not known yet")]
@@ -50,13 +47,16 @@ pub enum Error {
     CredentialsUnavailable(#[source] CredentialsError),
     /// The presigned POST could not be made.
     #[error("the presigned POST was not made")]
-    PresignedPost(#[source] PresignedPostError),
+    PresignedPost(#[from] PresignedPostError),
     /// The presigned URL could not be made.
     #[error("the presigned URL was not made")]
-    PresignedUrl(#[source] PresignedUrlError),
+    PresignedUrl(#[from] PresignedUrlError),
     /// The answer took too long.
-    #[error("no answer within 8 s; the credentials did not come, most likely")]
-    TimedOut,
+    #[error("no answer within {} s; the credentials did not come, most likely", .limit.as_secs())]
+    TimedOut {
+        /// The time limit.
+        limit: Duration,
+    },
     /// The code has a fault that this request has found.
     #[error("the code panicked; the log line before says where")]
     Panicked,
@@ -80,16 +80,22 @@ impl Error {
 
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::Body(BodyError::TooLong { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::Body(
+                BodyError::NotUtf8
+                | BodyError::NotJson { .. }
+                | BodyError::NotAnObject
+                | BodyError::DuplicateMember { .. }
+                | BodyError::Fields(_),
+            ) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::MissingApiKey | Self::UnknownApiKey => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::PayloadTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::ApiKeysUnavailable(_)
             | Self::CredentialsUnavailable(_)
             | Self::PresignedPost(_)
             | Self::PresignedUrl(_)
-            | Self::TimedOut
+            | Self::TimedOut { .. }
             | Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }
     }

@@ -5,10 +5,7 @@
 //! documentation: an update may move it. Not here: what is no HTTP event, which `lambda_http` refuses.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use lambda_http::{
-    http::{HeaderMap, header::HOST},
-    request::LambdaRequest,
-};
+use lambda_http::{http::header::HOST, request::LambdaRequest};
 
 /// The most bytes of a stage and a path: no route comes near it, and a URL has room for it.
 const MAX_PATH_BYTES: usize = 1024;
@@ -19,13 +16,13 @@ const MAX_PATH_BYTES: usize = 1024;
 /// long, becomes `/`. A body that is not the base64 that it is said to be is read as it stands.
 #[must_use]
 #[expect(clippy::default_trait_access, reason = "the types of the query string are of a crate that is none of ours")]
-pub fn harmless(event: LambdaRequest) -> LambdaRequest {
+pub fn sanitize(event: LambdaRequest) -> LambdaRequest {
     match event {
         LambdaRequest::ApiGatewayV1(mut event) => {
             event.query_string_parameters = Default::default();
             event.multi_value_query_string_parameters = Default::default();
             event.request_context.domain_name = None;
-            remove_url_headers(&mut event.headers);
+            event.headers.remove(HOST);
             bound_path(&mut event.path, &mut event.request_context.stage);
             event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
             LambdaRequest::ApiGatewayV1(event)
@@ -34,18 +31,13 @@ pub fn harmless(event: LambdaRequest) -> LambdaRequest {
             event.query_string_parameters = Default::default();
             event.raw_query_string = None;
             event.request_context.domain_name = None;
-            remove_url_headers(&mut event.headers);
+            event.headers.remove(HOST);
             bound_path(&mut event.raw_path, &mut event.request_context.stage);
             event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
             LambdaRequest::ApiGatewayV2(event)
         }
         other => other,
     }
-}
-
-fn remove_url_headers(headers: &mut HeaderMap) {
-    headers.remove(HOST);
-    headers.remove("x-forwarded-proto");
 }
 
 fn bound_path(path: &mut Option<String>, stage: &mut Option<String>) {

@@ -54,7 +54,7 @@ pub struct KeyStore {
 
 /// What the metrics say of the key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeySetCondition {
+pub struct KeySetHealth {
     /// How long ago the key set was read that is served; nothing where none ever was.
     pub age: Option<Duration>,
     /// How many reads have failed since this was last asked.
@@ -100,10 +100,10 @@ impl KeyStore {
     }
 
     /// The condition of the key set; the failed reads are counted from here on anew.
-    pub async fn take_condition(&self, now: SystemTime) -> KeySetCondition {
+    pub async fn take_health(&self, now: SystemTime) -> KeySetHealth {
         let mut state = self.state.lock().await;
-        KeySetCondition {
-            age: state.served.as_ref().map(|served| distance(served.fetched_at, now)),
+        KeySetHealth {
+            age: state.served.as_ref().map(|served| time_between(served.fetched_at, now)),
             failed_reads: mem::take(&mut state.failed_reads),
         }
     }
@@ -124,7 +124,7 @@ impl KeyStore {
         }
         if state.may_be_read(self.ttl, now) {
             let outcome = self.read(&mut state, now).await;
-            state.served_or(outcome, now)?;
+            state.serve_despite(outcome, now)?;
         }
         let served = state.served.as_ref().ok_or(KeyStoreError::JustFailed)?;
         Ok(served.key_set.verify(presented).cloned())
@@ -157,19 +157,19 @@ impl KeyStore {
 impl State {
     fn fresh_key_set(&self, ttl: Duration, now: SystemTime) -> Option<&KeySet> {
         let served = self.served.as_ref()?;
-        (distance(served.fetched_at, now) < ttl).then_some(&served.key_set)
+        (time_between(served.fetched_at, now) < ttl).then_some(&served.key_set)
     }
 
     fn may_be_read(&self, ttl: Duration, now: SystemTime) -> bool {
         let interval = if self.served.is_some() { READ_INTERVAL.min(ttl) } else { FIRST_READ_INTERVAL };
-        self.read_at.is_none_or(|read_at| distance(read_at, now) >= interval)
+        self.read_at.is_none_or(|read_at| time_between(read_at, now) >= interval)
     }
 
     /// Lets a failed read pass where there is a key set to serve; it is logged here, since it ends here.
-    fn served_or(&self, outcome: Result<(), KeyStoreError>, now: SystemTime) -> Result<(), KeyStoreError> {
+    fn serve_despite(&self, outcome: Result<(), KeyStoreError>, now: SystemTime) -> Result<(), KeyStoreError> {
         match (outcome, &self.served) {
             (Err(error), Some(served)) => {
-                let age_seconds = distance(served.fetched_at, now).as_secs();
+                let age_seconds = time_between(served.fetched_at, now).as_secs();
                 warn!(age_seconds, error = %Chain(&error), "API keys not read again; serving the last ones");
                 Ok(())
             }
@@ -180,7 +180,7 @@ impl State {
 
 /// The time between two instants, whichever comes first: a clock that is set back must not stop the reading, and a
 /// request that waited behind a later one must not start it.
-fn distance(one: SystemTime, other: SystemTime) -> Duration {
+fn time_between(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).unwrap_or_else(|error| error.duration())
 }
 

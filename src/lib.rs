@@ -22,9 +22,11 @@
 
 pub mod app;
 pub mod auth;
+pub mod body;
 pub mod bucket;
 pub mod config;
 pub mod content;
+pub mod endpoints;
 pub mod error;
 pub mod event;
 pub mod handler;
@@ -35,5 +37,5 @@ pub mod metrics;
 pub mod object_key;
 pub mod presigned_post;
 pub mod presigned_url;
-pub mod request;
 pub mod response;
+pub mod route;

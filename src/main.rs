@@ -12,7 +12,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_types::sdk_config::SharedHttpClient;
 use lambda_http::{Adapter, Error, LambdaEvent, Request, request::LambdaRequest, service_fn, tower::ServiceExt as _};
 use presigned_upload::{
-    app::{App, Sources},
+    app::{App, Nondeterminism},
     config::Config,
     event,
     handler::handle,
@@ -21,7 +21,7 @@ use presigned_upload::{
 use tracing::{error, warn};
 use uuid::Uuid;
 
-const SOURCES: Sources = Sources { now: SystemTime::now, new_id: Uuid::new_v4 };
+const NONDETERMINISM: Nondeterminism = Nondeterminism { now: SystemTime::now, new_id: Uuid::new_v4 };
 
 fn main() -> ExitCode {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok();
@@ -52,14 +52,14 @@ async fn run() -> Result<(), Error> {
         .http_client(http_client)
         .load()
         .await;
-    let app = App::from_sdk_config(config, &sdk_config, SOURCES).await?;
+    let app = App::from_sdk_config(config, &sdk_config, NONDETERMINISM).await?;
     // Before `run` asks for the first event: until then Lambda gives the whole CPU, and no caller waits.
-    if let Err(error) = app.key_store.load((SOURCES.now)()).await {
+    if let Err(error) = app.key_store.load((NONDETERMINISM.now)()).await {
         warn!(error = %Chain(&error), "API keys not read at the start; the first request tries again");
     }
     let service = service_fn(|request: Request| async { Ok::<_, Infallible>(handle(&app, request).await) });
     lambda_runtime::run(Adapter::from(service).map_request(|event: LambdaEvent<LambdaRequest>| {
-        LambdaEvent::new(event::harmless(event.payload), event.context)
+        LambdaEvent::new(event::sanitize(event.payload), event.context)
     }))
     .await
 }

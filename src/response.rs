@@ -2,9 +2,6 @@
 //!
 //! Not here: which error has which status (`error.rs`).
 
-use std::time::SystemTime;
-
-use aws_smithy_types::DateTime;
 use lambda_http::{
     Body, Response,
     http::{
@@ -15,12 +12,8 @@ use lambda_http::{
 use serde::Serialize;
 
 use crate::{
-    bucket::BucketUrl,
+    body::{BodyError, FieldError},
     error::Error,
-    object_key::ObjectKey,
-    presigned_post::PresignedPost,
-    presigned_url::PresignedUrl,
-    request::{BodyError, FieldError},
 };
 
 /// In bytes: room for most answers, so that writing one does not move it again and again.
@@ -29,41 +22,10 @@ const BODY_CAPACITY: usize = 4096;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Answers `POST /media/`: where the form goes, its fields, and the object key that the file will have.
+/// Responds 200 with a JSON body.
 #[must_use]
-pub fn media(bucket_url: &BucketUrl, post: &PresignedPost, object_key: &ObjectKey) -> Response<Body> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Media<'a> {
-        url: &'a BucketUrl,
-        fields: &'a PresignedPost,
-        file_key: &'a str,
-    }
-    ok(&Media { url: bucket_url, fields: post, file_key: object_key.as_str() })
-}
-
-/// Answers `POST /v1/assets/presign`: where the file goes, and the object key that it will have.
-#[must_use]
-pub fn presign(url: &PresignedUrl, object_key: &ObjectKey) -> Response<Body> {
-    #[derive(Serialize)]
-    struct Presign<'a> {
-        url: &'a PresignedUrl,
-        #[serde(rename = "key")]
-        object_key: &'a str,
-    }
-    ok(&Presign { url, object_key: object_key.as_str() })
-}
-
-/// Answers `GET /healthz`: the function runs; nothing else was looked at. The timestamp is in Unix seconds.
-#[must_use]
-pub fn healthz(now: SystemTime) -> Response<Body> {
-    #[derive(Serialize)]
-    struct Healthz {
-        status: &'static str,
-        message: &'static str,
-        timestamp: i64,
-    }
-    ok(&Healthz { status: "healthy", message: "presigned-upload is running", timestamp: DateTime::from(now).secs() })
+pub fn ok(body: &impl Serialize) -> Response<Body> {
+    respond(StatusCode::OK, JSON, body)
 }
 
 /// Answers a request that was refused or that failed, as a problem (RFC 9457).
@@ -77,7 +39,7 @@ pub fn problem(error: &Error) -> Response<Body> {
         code: error.code(),
         detail: if status.is_server_error() { Error::UPLOAD_FAILED.to_owned() } else { error.to_string() },
         details: match error {
-            Error::BadRequest(BodyError::Fields(fields)) => Some(Details { fields }),
+            Error::Body(BodyError::Fields(fields)) => Some(Details { fields }),
             _ => None,
         },
     };
@@ -87,7 +49,7 @@ pub fn problem(error: &Error) -> Response<Body> {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         Error::MethodNotAllowed { allow } => {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+            response.headers_mut().extend(HeaderValue::from_str(allow).ok().map(|allow| (ALLOW, allow)));
         }
         _ => {}
     }
@@ -109,10 +71,6 @@ struct Problem<'a> {
 #[derive(Serialize)]
 struct Details<'a> {
     fields: &'a [FieldError],
-}
-
-fn ok(body: &impl Serialize) -> Response<Body> {
-    respond(StatusCode::OK, JSON, body)
 }
 
 #[expect(

@@ -12,7 +12,7 @@ fuzz_target!(|headers: (Option<&[u8]>, Option<&[u8]>)| {
             map.insert(name, value);
         }
     }
-    let Some(presented) = ApiKeyDigest::presented_in(&map) else { return };
+    let Some(presented) = ApiKeyDigest::from_headers(&map) else { return };
     let key_set = KeySet::parse("local-api-key").unwrap();
     if key_set.verify(&presented).is_some() {
         let holds_key = |value: &HeaderValue| value.as_bytes().windows(13).any(|bytes| bytes == b"local-api-key");

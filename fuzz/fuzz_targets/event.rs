@@ -10,9 +10,9 @@ use aws_types::{SdkConfig, region::Region};
 use lambda_http::{Response, request::LambdaRequest};
 use libfuzzer_sys::fuzz_target;
 use presigned_upload::{
-    app::{App, Sources},
+    app::{App, Nondeterminism},
     config::Config,
-    event::harmless,
+    event::sanitize,
     handler::handle,
 };
 use tokio::runtime::Runtime;
@@ -34,7 +34,7 @@ fn start() -> (Runtime, App) {
         "API_KEYS_SECRET_ID" => Some(OsString::from("api-keys")),
         _ => None,
     });
-    let sources = Sources { now: || UNIX_EPOCH, new_id: Uuid::nil };
+    let sources = Nondeterminism { now: || UNIX_EPOCH, new_id: Uuid::nil };
     let app = runtime.block_on(App::from_sdk_config(config.unwrap(), &sdk_config, sources)).unwrap();
     (runtime, app)
 }
@@ -47,7 +47,7 @@ fuzz_target!(|event: &[u8]| {
     let Ok(event) = serde_json::from_slice::<LambdaRequest>(event) else { return };
     FUNCTION.with(|function| {
         let (runtime, app) = &**function;
-        let answer = runtime.block_on(handle(app, harmless(event).into()));
+        let answer = runtime.block_on(handle(app, sanitize(event).into()));
         assert!(answer.status().is_success() || answer.status().is_client_error(), "{}", answer.status());
     });
 });

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use lambda_http::{Body, Response};
-use presigned_upload::{app::App, config::Config, handler::handle, request::MAX_BODY_BYTES};
+use presigned_upload::{app::App, body::MAX_BYTES, config::Config, handler::handle};
 use serde_json::{Value, json};
 
 use crate::fixture::{API_KEY, Endpoints, FIXED, app, config, json_of, read, request, sdk_config, yaml};
@@ -49,7 +49,7 @@ async fn replay(path: &str, method: &str, example: &str, body: Option<&Value>) -
     let (app, method, authorization, body) = match example {
         "failed" => (app_without_api_keys().await, method, Some(API_KEY), body),
         "otherMethod" => (answered, "put", Some(API_KEY), body),
-        "tooLong" => (answered, method, Some(API_KEY), "a".repeat(MAX_BODY_BYTES + 1)),
+        "tooLong" => (answered, method, Some(API_KEY), "a".repeat(MAX_BYTES + 1)),
         "withoutKey" => (answered, method, None, body),
         _ => (answered, method, Some(API_KEY), body),
     };

@@ -16,7 +16,7 @@ use aws_credential_types::{
     provider::{ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as ProvideCredentialsFuture},
 };
 use lambda_http::{Body, Response, http::HeaderMap};
-use presigned_upload::{app::App, handler::handle, request::MAX_BODY_BYTES};
+use presigned_upload::{app::App, body::MAX_BYTES, handler::handle};
 use serde_json::{Map, Value, json};
 
 use crate::fixture::{FIXED, app, ask_put, config, granted, json_of, post, read, request, sdk_config_with_api_key};
@@ -99,8 +99,8 @@ async fn takes_a_body_of_64_kib_and_no_more() {
         body
     };
 
-    let longest = handle(&app, post("/media/", &body(MAX_BODY_BYTES))).await;
-    let too_long = handle(&app, post("/media/", &body(MAX_BODY_BYTES + 1))).await;
+    let longest = handle(&app, post("/media/", &body(MAX_BYTES))).await;
+    let too_long = handle(&app, post("/media/", &body(MAX_BYTES + 1))).await;
 
     granted(&longest);
     assert_eq!(
@@ -122,7 +122,7 @@ async fn takes_a_body_of_64_kib_and_no_more() {
 #[tokio::test]
 async fn api_key_is_checked_before_the_body_is_read() {
     let app = app(&[], None, FIXED).await;
-    let mut request = post("/media/", &json!("a".repeat(MAX_BODY_BYTES)));
+    let mut request = post("/media/", &json!("a".repeat(MAX_BYTES)));
     request.headers_mut().remove("authorization");
 
     let answer = handle(&app, request).await;

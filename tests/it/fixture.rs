@@ -13,9 +13,9 @@ use aws_types::{
 };
 use lambda_http::{Body, Request, Response};
 use presigned_upload::{
-    app::{App, Sources},
+    app::{App, Nondeterminism},
     config::Config,
-    event::harmless,
+    event::sanitize,
     handler::handle,
 };
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
@@ -31,13 +31,13 @@ pub(crate) const SESSION_TOKEN: &str = "FwoGZXIvYXdzE/session+token==";
 pub(crate) const API_KEY: &str = "local-api-key";
 
 /// 2026-01-02T03:04:05Z, and always the id of the example in the API's own documentation.
-pub(crate) const FIXED: Sources = Sources {
+pub(crate) const FIXED: Nondeterminism = Nondeterminism {
     now: || DateTime::from_secs(1_767_323_045).try_into().unwrap(),
     new_id: || Uuid::from_u128(0x1087_13b0_1f81_42cf_a16c_c83b_1d4d_4148),
 };
 
 /// The real clock, and a random id.
-pub(crate) const REAL: Sources = Sources { now: SystemTime::now, new_id: Uuid::new_v4 };
+pub(crate) const REAL: Nondeterminism = Nondeterminism { now: SystemTime::now, new_id: Uuid::new_v4 };
 
 /// A file of the project.
 #[track_caller]
@@ -88,7 +88,7 @@ pub(crate) fn sdk_config_with_api_key(s3: Option<&str>) -> aws_types::sdk_config
 }
 
 /// The function with [`API_KEY`], over `s3` where there is one.
-pub(crate) async fn app(pairs: &[(&str, &str)], s3: Option<&S3>, sources: Sources) -> App {
+pub(crate) async fn app(pairs: &[(&str, &str)], s3: Option<&S3>, sources: Nondeterminism) -> App {
     let sdk_config = sdk_config_with_api_key(s3.map(S3::url).as_deref()).build();
     App::from_sdk_config(config(pairs), &sdk_config, sources).await.unwrap()
 }
@@ -111,7 +111,7 @@ pub(crate) fn post(path: &str, body: &Value) -> Request {
 /// The request of an event, read as `main` has it read.
 #[track_caller]
 pub(crate) fn request(event: &str) -> Request {
-    harmless(serde_json::from_str(event).unwrap()).into()
+    sanitize(serde_json::from_str(event).unwrap()).into()
 }
 
 /// What the function answers to `request`, which has to be a grant.

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use lambda_http::http::{HeaderMap, HeaderValue};
 use presigned_upload::{
     auth::ApiKeyDigest,
-    key_store::{KeySetCondition, KeyStore},
+    key_store::{KeySetHealth, KeyStore},
     logs::Chain,
 };
 
@@ -41,7 +41,7 @@ impl Fixture {
     async fn caller(&self, api_key: &str) -> Result<Option<String>, String> {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", HeaderValue::from_str(api_key).unwrap());
-        let presented = ApiKeyDigest::presented_in(&headers).unwrap();
+        let presented = ApiKeyDigest::from_headers(&headers).unwrap();
         match self.key_store.verify(&presented, self.now).await {
             Ok(caller) => Ok(caller.map(|caller| caller.as_str().to_owned())),
             Err(error) => Err(Chain(&error).to_string()),
@@ -271,25 +271,24 @@ async fn no_form_of_an_error_shows_what_secrets_manager_sent() {
 #[tokio::test]
 async fn says_how_old_the_key_set_is_and_counts_each_failed_read_once() {
     let mut fixture = Fixture::start("KEY").await;
-    let condition =
-        |age: Option<u64>, failed_reads| KeySetCondition { age: age.map(Duration::from_secs), failed_reads };
+    let condition = |age: Option<u64>, failed_reads| KeySetHealth { age: age.map(Duration::from_secs), failed_reads };
 
     fixture.secrets_manager.answer(Answer::Binary);
     fixture.key_store.load(fixture.now).await.unwrap_err();
     fixture.caller("KEY").await.unwrap_err();
-    assert_eq!(fixture.key_store.take_condition(fixture.now).await, condition(None, 2));
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, condition(None, 2));
 
     fixture.after(Duration::from_secs(3));
     fixture.secrets_manager.answer_text("KEY");
     assert_eq!(fixture.caller("KEY").await, known("default"));
     fixture.after(Duration::from_secs(20));
-    assert_eq!(fixture.key_store.take_condition(fixture.now).await, condition(Some(20), 0));
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, condition(Some(20), 0));
 
     fixture.secrets_manager.answer(Answer::Binary);
     fixture.after(TTL);
     assert_eq!(fixture.caller("KEY").await, known("default"));
-    assert_eq!(fixture.key_store.take_condition(fixture.now).await, condition(Some(320), 1));
-    assert_eq!(fixture.key_store.take_condition(fixture.now).await, condition(Some(320), 0));
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, condition(Some(320), 1));
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, condition(Some(320), 0));
 }
 
 #[tokio::test]
@@ -299,7 +298,7 @@ async fn a_read_that_takes_too_long_is_a_failed_one() {
 
     fixture.key_store.load(fixture.now).await.unwrap_err();
 
-    assert_eq!(fixture.key_store.take_condition(fixture.now).await, KeySetCondition { age: None, failed_reads: 1 });
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, KeySetHealth { age: None, failed_reads: 1 });
 }
 
 #[tokio::test]

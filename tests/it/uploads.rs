@@ -11,7 +11,7 @@ use std::{
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_types::region::Region;
-use presigned_upload::app::{App, Sources};
+use presigned_upload::app::{App, Nondeterminism};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A clock that is two minutes behind that of the server.
-const TWO_MINUTES_AGO: Sources = Sources { now: || SystemTime::now() - Duration::from_mins(2), ..REAL };
+const TWO_MINUTES_AGO: Nondeterminism = Nondeterminism { now: || SystemTime::now() - Duration::from_mins(2), ..REAL };
 
 const PATH_STYLE: (&str, &str) = ("S3_FORCE_PATH_STYLE", "true");
 

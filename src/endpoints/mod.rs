@@ -1,0 +1,43 @@
+//! The endpoints: one file each, with the body it parses, its steps and its reply.
+
+use std::time::SystemTime;
+
+use lambda_http::{Body, Response};
+use uuid::Uuid;
+
+use crate::{app::App, limits::Limits};
+
+pub mod healthz;
+pub mod media;
+pub mod presign;
+
+/// One request to an endpoint, authenticated if its route asks for it.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// What was made at startup.
+    pub app: &'a App,
+    /// What the caller may upload.
+    pub limits: &'a Limits,
+    /// The body as it was sent.
+    pub body: &'a [u8],
+    /// The time of the request.
+    pub now: SystemTime,
+    /// A random id that belongs to this request alone.
+    pub id: Uuid,
+}
+
+/// The response of an endpoint, and what it granted.
+#[derive(Debug)]
+pub struct Reply {
+    /// The response.
+    pub response: Response<Body>,
+    /// The upload that was granted, for the log and the metrics.
+    pub granted: Option<Granted>,
+}
+
+/// An upload that was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The size of the largest file that the grant lets through, if S3 enforces one.
+    pub max_bytes: Option<u64>,
+}

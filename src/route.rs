@@ -1,0 +1,143 @@
+//! The table of routes: the endpoint of each method and path, and whether it needs an API key.
+
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
+use lambda_http::http::Method;
+
+use crate::{
+    endpoints::{Call, Reply, healthz::healthz, media, presign},
+    error::Error,
+};
+
+/// Every route, in the order in which a 404 lists them.
+pub static ROUTES: [Route; 3] = [
+    Route::new(Method::POST, "/media/", |call| media::grant(call).boxed()),
+    Route::new(Method::POST, "/v1/assets/presign", |call| presign::grant(call).boxed()),
+    Route::new(Method::GET, "/healthz", |call| ready(Ok(healthz(call))).boxed()).without_authentication(),
+];
+
+/// One method of one path.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path as the documentation writes it.
+    pub path: &'static str,
+    /// Whether a request needs an API key.
+    pub is_authenticated: bool,
+    /// The function that serves it.
+    pub endpoint: for<'a> fn(Call<'a>) -> BoxFuture<'a, Result<Reply, Error>>,
+}
+
+impl Route {
+    const fn new(
+        method: Method,
+        path: &'static str,
+        endpoint: for<'a> fn(Call<'a>) -> BoxFuture<'a, Result<Reply, Error>>,
+    ) -> Self {
+        Self { method, path, is_authenticated: true, endpoint }
+    }
+
+    const fn without_authentication(mut self) -> Self {
+        self.is_authenticated = false;
+        self
+    }
+}
+
+/// Matches the end of a request's path against the table, and returns the path of the longest match as it is written there.
+///
+/// Whatever comes before is up to the operator: the stage of an API, the mapping of a custom domain, a base path. A match
+/// starts at a slash, and a trailing slash makes no difference.
+#[must_use]
+pub fn match_path(path: &str) -> Option<&'static str> {
+    let path = trim_slash(path);
+    ROUTES.iter().map(|route| route.path).filter(|known| path.ends_with(trim_slash(known))).max_by_key(|it| it.len())
+}
+
+/// Finds the route of a path that [`match_path`] returned.
+///
+/// # Errors
+///
+/// [`Error::NotFound`] without a path, [`Error::MethodNotAllowed`] if the path has only other methods.
+pub fn find(path: Option<&'static str>, method: &Method) -> Result<&'static Route, Error> {
+    let path = path.ok_or_else(not_found)?;
+    let routes = || ROUTES.iter().filter(move |route| route.path == path);
+    routes().find(|route| route.method == *method).ok_or_else(|| {
+        let methods: Vec<_> = routes().map(|route| route.method.as_str()).collect();
+        Error::MethodNotAllowed { allow: methods.join(", ") }
+    })
+}
+
+fn not_found() -> Error {
+    let mut routes: Vec<_> = ROUTES.iter().map(|route| format!("`{} {}`", route.method, route.path)).collect();
+    let last = routes.pop().unwrap_or_default();
+    Error::NotFound { expected: format!("{} or {last}", routes.join(", ")) }
+}
+
+fn trim_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_the_end_of_a_path_at_a_segment_boundary() {
+        for (path, expected) in [
+            ("/media/", Some("/media/")),
+            ("/media", Some("/media/")),
+            ("/prod/media/", Some("/media/")),
+            ("/api/v1/media", Some("/media/")),
+            ("/media/media/", Some("/media/")),
+            ("/v1/assets/presign", Some("/v1/assets/presign")),
+            ("/v1/assets/presign/", Some("/v1/assets/presign")),
+            ("/healthz/", Some("/healthz")),
+            ("", None),
+            ("/", None),
+            ("media", None),
+            ("/multimedia/", None),
+            ("/media//", None),
+            ("/media/x", None),
+            ("/MEDIA/", None),
+            ("/assets/presign", None),
+            ("/v1//assets/presign", None),
+        ] {
+            assert_eq!(match_path(path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn finds_a_route_by_its_method() {
+        let route = find(Some("/media/"), &Method::POST).unwrap();
+
+        assert_eq!((&route.method, route.path), (&Method::POST, "/media/"));
+    }
+
+    #[test]
+    fn names_the_methods_of_a_path_and_the_paths_of_the_table() {
+        let other_method = find(Some("/media/"), &Method::PUT).err().unwrap();
+        let no_path = find(None, &Method::POST).err().unwrap();
+
+        assert_eq!(other_method.to_string(), "this path expects the method POST");
+        assert_eq!(
+            no_path.to_string(),
+            "no such path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`"
+        );
+    }
+
+    #[test]
+    fn every_route_but_healthz_is_authenticated() {
+        let open: Vec<_> = ROUTES.iter().filter(|route| !route.is_authenticated).map(|route| route.path).collect();
+
+        assert_eq!(open, ["/healthz"]);
+    }
+
+    #[test]
+    fn no_path_hides_another_one() {
+        for route in &ROUTES {
+            assert_eq!(match_path(route.path), Some(route.path));
+        }
+    }
+}
