@@ -1,6 +1,4 @@
-//! What every request needs, put together once at the start from the settings and the SDK's own.
-//!
-//! Not here: reading either of them (`config.rs`, `main.rs`), and anything that happens in a request (`handler.rs`).
+//! Everything that is made once, at startup, and shared by all requests.
 
 use std::{sync::atomic::AtomicBool, time::SystemTime};
 
@@ -18,7 +16,7 @@ use crate::{
     key_store::KeyStore,
 };
 
-/// Everything that [`handle`](crate::handler::handle) works with.
+/// The running function: what [`handle`](crate::handler::handle) needs besides the request.
 pub struct App {
     pub(crate) config: Config,
     /// The API keys; read them once before the first request ([`KeyStore::load`]).
@@ -41,11 +39,11 @@ pub struct Nondeterminism {
 }
 
 impl App {
-    /// Makes the clients and resolves the URL of the bucket. Reads and writes nothing.
+    /// Makes the Secrets Manager client and resolves the URL of the bucket. No request is sent.
     ///
     /// # Errors
     ///
-    /// [`StartError`] where the SDK has no region or no credentials provider, or no endpoint for the bucket.
+    /// [`StartError`] if the SDK has no region, no credentials provider or no endpoint for the bucket.
     pub async fn from_sdk_config(
         config: Config,
         sdk_config: &SdkConfig,
@@ -80,13 +78,15 @@ impl App {
         let credentials = provided.map_err(Error::CredentialsUnavailable)?;
         // S3 would refuse what they sign.
         if credentials.expiry().is_some_and(|expiry| expiry <= now) {
-            return Err(Error::CredentialsUnavailable(CredentialsError::provider_error("they have expired")));
+            return Err(Error::CredentialsUnavailable(CredentialsError::provider_error(
+                "the credentials have expired",
+            )));
         }
         Ok(credentials)
     }
 }
 
-/// `AWS_ENDPOINT_URL_S3`, or else `AWS_ENDPOINT_URL`, or neither: the order in which the S3 client takes them.
+/// Returns `AWS_ENDPOINT_URL_S3` or else `AWS_ENDPOINT_URL`, as an S3 client would use them.
 fn custom_endpoint(sdk_config: &SdkConfig) -> Option<String> {
     let for_s3 = ServiceConfigKey::builder()
         .service_id("S3")
@@ -98,14 +98,14 @@ fn custom_endpoint(sdk_config: &SdkConfig) -> Option<String> {
     for_s3.or_else(|| sdk_config.endpoint_url().map(str::to_owned))
 }
 
-/// Why the function cannot start.
+/// The function cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A setting is missing or bad.
+    /// A setting is missing or invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The SDK was made without a way to get credentials.
+    /// The SDK has no credentials provider.
     #[error("no AWS credentials to sign with")]
     Credentials(#[from] CredentialsError),
     /// The bucket has no URL.

@@ -1,6 +1,6 @@
-//! API keys: the one that a request presents, the set that the secret holds, and the comparison in constant time.
+//! API keys: the one that a request presents, the set in the secret, and their comparison in constant time.
 //!
-//! Only SHA-256 digests are kept. Not here: fetching the secret (`key_store.rs`) and statuses (`error.rs`).
+//! Only SHA-256 digests are kept. `key_store.rs` reads the secret.
 
 use std::{fmt, sync::Arc};
 
@@ -11,20 +11,20 @@ use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const DIGEST_MARK: &str = "sha256:";
+const DIGEST_PREFIX: &str = "sha256:";
 const DIGEST_BYTES: usize = 32;
 
 /// The SHA-256 digest of an API key.
 ///
-/// Whoever has the digest cannot present the key, and all digests are of one length, so that comparing two of them
-/// takes the same time whatever they hold.
+/// The digest does not reveal the key, and all digests have the same length, so that a comparison always takes the same
+/// time.
 pub struct ApiKeyDigest(Zeroizing<[u8; DIGEST_BYTES]>);
 
 impl ApiKeyDigest {
-    /// Digests the API key that a request presents, or nothing where it presents none.
+    /// Digests the API key that a request presents; `None` if it presents none.
     ///
-    /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) wins over `x-api-key: KEY`; an `Authorization`
-    /// of another scheme presents nothing.
+    /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) takes precedence over `x-api-key: KEY`. An
+    /// `Authorization` header with another scheme presents no key.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let api_key = if let Some(authorization) = headers.get(AUTHORIZATION) {
@@ -54,19 +54,34 @@ impl fmt::Debug for ApiKeyDigest {
     }
 }
 
-/// The name of a caller in the secret: what the log says of who asked.
+/// The name of a caller in the secret, for logs and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerName(Arc<str>);
 
 impl CallerName {
-    /// The name as it stands in the secret.
+    /// Returns the name as it is written in the secret.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The API keys that the secret holds, as digests, each with the name of its caller.
+/// The API keys of the secret, as digests, each with the name of its caller.
+///
+/// # Examples
+///
+/// ```
+/// use lambda_http::http::{HeaderMap, HeaderValue};
+/// use presigned_upload::auth::{ApiKeyDigest, KeySet};
+///
+/// let key_set = KeySet::parse(r#"{"storefront": "2Zv8kQmT4xWc7LrY", "mobile": "two words"}"#)?;
+/// assert_eq!(key_set.refused().collect::<Vec<_>>(), ["mobile"]);
+///
+/// let headers = HeaderMap::from_iter([("x-api-key".parse()?, HeaderValue::from_static("2Zv8kQmT4xWc7LrY"))]);
+/// let presented = ApiKeyDigest::from_headers(&headers).ok_or("no API key")?;
+/// assert_eq!(key_set.verify(&presented).map(|caller| caller.as_str()), Some("storefront"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct KeySet {
     callers: Vec<(CallerName, ApiKeyDigest)>,
@@ -74,19 +89,19 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// The name of the caller whose API key is the only one in the secret, as plain text.
+    /// The name of the caller if the secret is one API key as plain text.
     const PLAIN_TEXT_CALLER: &str = "default";
 
-    /// Reads the text of the secret: a JSON object of names to API keys, or one API key as plain text.
+    /// Parses the text of the secret: a JSON object of caller names to API keys, or one API key as plain text.
     ///
-    /// An API key is one or more visible ASCII characters, or `sha256:` and the 64 hexadecimal digits of its digest.
-    /// A value of the object that is neither lets no one in, and its name is in [`KeySet::refused`]: one bad entry locks
-    /// out one caller, not all of them. An empty object lets no one in at all. White space around the text is ignored.
+    /// An API key is one or more visible ASCII characters, or `sha256:` followed by the 64 hexadecimal digits of its
+    /// digest. Any other value of the object matches no key, and its name is in [`KeySet::refused`]: an invalid entry locks
+    /// out that caller alone. An empty object locks everyone out. White space around the text is ignored.
     ///
     /// # Errors
     ///
-    /// [`SecretError`] where the text is neither. Text that starts with `{`, `[` or `"`, and `null`, `true` and `false`,
-    /// are never taken for a plain key: nobody means them to be one.
+    /// [`SecretError`] if the text is neither. Text that starts with `{`, `[` or `"`, and the words `null`, `true` and
+    /// `false`, are never taken as a plain key.
     pub fn parse(secret: &str) -> Result<Self, SecretError> {
         let secret = secret.trim_ascii();
         if !secret.starts_with(['{', '[', '"']) && !matches!(secret, "null" | "true" | "false") {
@@ -113,9 +128,9 @@ impl KeySet {
         key_set
     }
 
-    /// The caller whose API key was presented, or nothing.
+    /// Returns the caller whose API key was presented.
     ///
-    /// The presented digest is compared with every digest of the set, each comparison in constant time.
+    /// The presented digest is compared with every digest of the set, each time in constant time.
     #[must_use]
     pub fn verify(&self, presented: &ApiKeyDigest) -> Option<&CallerName> {
         let mut caller = None;
@@ -127,7 +142,7 @@ impl KeySet {
         caller
     }
 
-    /// How many callers have an API key.
+    /// Returns the number of callers that have an API key.
     #[must_use]
     pub fn len(&self) -> usize {
         self.callers.len()
@@ -139,7 +154,7 @@ impl KeySet {
         self.callers.is_empty()
     }
 
-    /// The names whose values are no API key.
+    /// Returns the names whose values are not valid API keys.
     pub fn refused(&self) -> impl Iterator<Item = &str> {
         self.refused.iter().map(CallerName::as_str)
     }
@@ -147,10 +162,10 @@ impl KeySet {
 
 fn parse_api_key(value: &str) -> Option<ApiKeyDigest> {
     let value = value.trim_ascii();
-    if let Some(digits) = value.strip_prefix(DIGEST_MARK) {
+    if let Some(digits) = value.strip_prefix(DIGEST_PREFIX) {
         return ApiKeyDigest::from_hex(digits);
     }
-    // A header carries nothing else unchanged (RFC 9110 §5.5).
+    // A header field cannot carry anything else unchanged (RFC 9110 §5.5).
     let is_api_key = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic());
     is_api_key.then(|| ApiKeyDigest::of(value))
 }
@@ -161,21 +176,22 @@ fn zeroize_text(value: &mut Value) {
     }
 }
 
-/// Why the text of a secret is no set of API keys. It says where, and nothing of what the text holds.
+/// The text of a secret is not a set of API keys. The error never shows any of the text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// The text is JSON, or starts like it, and is no object.
-    #[error("the secret is no JSON object of names to API keys (line {line}, column {column})")]
+    /// The text looks like JSON, but is not an object.
+    #[error("the secret is not a JSON object of caller names to API keys (line {line}, column {column})")]
     NotAnObject {
-        /// Where reading stopped, from 1.
+        /// The line where parsing stopped, from 1.
         line: usize,
-        /// Where reading stopped, from 1; 0 at the start of a line.
+        /// The column where parsing stopped, from 1; 0 at the start of a line.
         column: usize,
     },
-    /// The text is plain, and no API key.
+    /// The text is plain, but not an API key.
     #[error(
-        "the secret is no API key: visible ASCII characters without spaces, or `sha256:` and 64 hexadecimal digits"
+        "the secret is not an API key; expected visible ASCII characters without spaces, or `sha256:` and 64 hexadecimal \
+         digits"
     )]
     NotAnApiKey,
 }
@@ -203,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_key_from_either_header() {
+    fn reads_the_key_from_either_header() {
         for pairs in [
             [("authorization", "Bearer KEY")],
             [("authorization", "bearer KEY")],
@@ -231,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn authorization_wins_over_x_api_key() {
+    fn authorization_takes_precedence_over_x_api_key() {
         assert_eq!(
             caller("KEY", &[("authorization", "Bearer KEY"), ("x-api-key", "other")]).as_deref(),
             Some("default")
@@ -253,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_a_key_by_its_digest_and_does_not_take_the_digest_for_a_key() {
+    fn accepts_a_key_given_as_digest_but_not_the_digest_itself() {
         for digest in [DIGEST_OF_KEY.to_owned(), DIGEST_OF_KEY.to_uppercase()] {
             for secret in [format!("sha256:{digest}"), format!(r#"{{"default": "sha256:{digest}"}}"#)] {
                 assert_eq!(caller(&secret, &[("x-api-key", "KEY")]).as_deref(), Some("default"), "{secret}");
@@ -264,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_key_lets_no_one_in_and_is_reported() {
+    fn an_invalid_entry_matches_no_key_and_is_reported() {
         let short = DIGEST_OF_KEY.replacen('5', "", 1);
         let no_hex = DIGEST_OF_KEY.replacen("5c", "+c", 1);
         let secret = format!(
@@ -280,13 +296,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_lets_no_one_in() {
+    fn an_empty_object_locks_everyone_out() {
         assert!(KeySet::parse(" {} ").unwrap().is_empty());
         assert_eq!(caller("{}", &[("x-api-key", "{}")]), None);
     }
 
     #[test]
-    fn a_plain_secret_that_is_no_key_is_none() {
+    fn rejects_plain_text_that_is_not_an_api_key() {
         for secret in
             ["", " \n", "two words", "KEY\nKEY", "clé", "\u{feff}KEY", "sha256:", "sha256:5c", "default: KEY "]
         {
@@ -295,19 +311,19 @@ mod tests {
     }
 
     #[test]
-    fn other_json_is_no_plain_key() {
+    fn never_takes_json_as_a_plain_key() {
         for (secret, column) in
             [(r#"{"default": "KEY""#, 17), (r#""KEY""#, 5), (r#"["KEY"]"#, 0), ("null", 4), ("true", 4)]
         {
             assert_eq!(
                 KeySet::parse(secret).unwrap_err().to_string(),
-                format!("the secret is no JSON object of names to API keys (line 1, column {column})")
+                format!("the secret is not a JSON object of caller names to API keys (line 1, column {column})")
             );
         }
     }
 
     #[test]
-    fn debug_shows_no_digest() {
+    fn debug_hides_the_digests() {
         let key_set = KeySet::parse("KEY").unwrap();
 
         assert_eq!(

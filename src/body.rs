@@ -25,7 +25,7 @@ pub const MAX_BYTES: usize = 64 * 1024;
 ///
 /// assert!(colour.is_err());
 /// assert_eq!(size, Ok(Some("XL".to_owned())));
-/// assert_eq!(members.into_error().to_string(), "the request body has missing or invalid members: colour");
+/// assert_eq!(members.into_error().to_string(), "missing or invalid members: colour");
 /// # Ok::<(), presigned_upload::body::BodyError>(())
 /// ```
 #[derive(Debug)]
@@ -105,7 +105,7 @@ fn parse_object<'a>(text: &'a str, names: &[&'static str]) -> Result<Vec<(&'stat
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let members = KnownMembers(names).deserialize(&mut deserializer);
     members.and_then(|members| deserializer.end().map(|()| members)).map_err(|error| match error.classify() {
-        // The only complaint of `KnownMembers`. The text may still be no JSON at all behind its first value.
+        // The value is not an object; what follows it may not even be JSON.
         Category::Data => match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => BodyError::NotAnObject,
             Err(error) => BodyError::not_json(&error),
@@ -146,7 +146,7 @@ impl<'de> Visitor<'de> for KnownMembers<'_> {
 fn decode_string(raw: &str) -> Result<String, String> {
     serde_json::from_str(raw).map_err(|_| {
         // The raw value is known to be JSON: only an unpaired surrogate keeps a string from being decoded.
-        let reason = if raw.starts_with('"') { "holds an unpaired surrogate" } else { "must be a string" };
+        let reason = if raw.starts_with('"') { "must not contain an unpaired surrogate" } else { "must be a string" };
         reason.to_owned()
     })
 }
@@ -156,16 +156,16 @@ fn decode_string(raw: &str) -> Result<String, String> {
 #[non_exhaustive]
 pub enum BodyError {
     /// The body is longer than [`MAX_BYTES`].
-    #[error("the request body is {length} bytes long; expected at most {MAX_BYTES}")]
+    #[error("request body is {length} bytes long; expected at most {MAX_BYTES}")]
     TooLong {
         /// The length in bytes.
         length: usize,
     },
     /// The body is not UTF-8, as JSON has to be (RFC 8259 §8.1).
-    #[error("the request body is not UTF-8")]
+    #[error("request body is not valid UTF-8; expected JSON")]
     NotUtf8,
     /// The body is not JSON (RFC 8259).
-    #[error("the request body is not JSON (line {line}, column {column})")]
+    #[error("request body is not valid JSON (line {line}, column {column})")]
     NotJson {
         /// The line where parsing stopped, from 1.
         line: usize,
@@ -173,16 +173,16 @@ pub enum BodyError {
         column: usize,
     },
     /// The body is JSON, but not an object.
-    #[error("the request body is not a JSON object")]
+    #[error("request body is not a JSON object")]
     NotAnObject,
     /// The object has a member twice, so that two readers could take two different values.
-    #[error("the request body contains `{name}` twice")]
+    #[error("request body contains a member twice: {name}")]
     DuplicateMember {
         /// The name of the member.
         name: &'static str,
     },
     /// Members are missing or invalid.
-    #[error("the request body has missing or invalid members: {}", names(.0))]
+    #[error("missing or invalid members: {}", names(.0))]
     Fields(Vec<FieldError>),
 }
 
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(members.required("a", |text| Ok(text.to_owned())), Err(Recorded));
         assert_eq!(members.required("b", |text| Ok(text.to_owned())), Err(Recorded));
         let error = members.into_error();
-        assert_eq!(error.to_string(), "the request body has missing or invalid members: a, b");
+        assert_eq!(error.to_string(), "missing or invalid members: a, b");
         assert_eq!(
             error,
             BodyError::Fields(vec![
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn refuses_unpaired_surrogates_by_name() {
-        assert_eq!(required_a(r#"{"a": "a\ud800"}"#), Err(invalid("a", "holds an unpaired surrogate")));
+        assert_eq!(required_a(r#"{"a": "a\ud800"}"#), Err(invalid("a", "must not contain an unpaired surrogate")));
     }
 
     #[test]

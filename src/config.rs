@@ -1,6 +1,4 @@
-//! The settings: their names, defaults and bounds, and the one place where they are read.
-//!
-//! Not here: `std::env` (the environment comes in as a lookup) and the settings that the AWS SDK reads itself.
+//! The settings: their names, defaults and bounds. The AWS SDK reads its own settings itself.
 
 use std::{ffi::OsString, fmt, time::Duration};
 
@@ -13,9 +11,9 @@ use crate::{
 /// One environment variable that the function reads.
 #[derive(Debug)]
 pub struct Variable {
-    /// Its name in the environment.
+    /// The name in the environment.
     pub name: &'static str,
-    /// What an unset variable stands for, in the form that it would be set in; `None` where it is required.
+    /// The value of an unset variable; `None` if the variable is required.
     pub default: Option<&'static str>,
     expected: &'static str,
 }
@@ -28,7 +26,7 @@ const UPLOAD_BUCKET: Variable = Variable {
 const API_KEYS_SECRET_ID: Variable = Variable {
     name: "API_KEYS_SECRET_ID",
     default: None,
-    expected: "the name or the ARN of a secret: 1 to 2048 letters, digits and any of /_+=.@!:-",
+    expected: "the name or ARN of a secret: 1 to 2048 letters, digits and any of /_+=.@!:-",
 };
 const UPLOAD_EXPIRES_IN: Variable = Variable {
     name: "UPLOAD_EXPIRES_IN",
@@ -48,12 +46,14 @@ const UPLOAD_ALLOWED_TYPES: Variable = Variable {
 const UPLOAD_PREFIX: Variable = Variable {
     name: "UPLOAD_PREFIX",
     default: Some("tmp/"),
-    expected: "non-empty segments, each with a slash behind it, at most 732 bytes, such as `tmp/`",
+    expected: "non-empty segments, each followed by a slash, at most 732 bytes in all, such as `tmp/`",
 };
 const API_KEYS_TTL: Variable =
     Variable { name: "API_KEYS_TTL", default: Some("300"), expected: "a whole number of seconds from 1 to 86400" };
 const S3_FORCE_PATH_STYLE: Variable =
     Variable { name: "S3_FORCE_PATH_STYLE", default: Some("false"), expected: "`true` or `false`" };
+
+const MAX_TTL_SECS: u64 = 86_400;
 
 /// The settings of one running function, each of them valid.
 #[derive(Clone, Debug)]
@@ -61,13 +61,13 @@ const S3_FORCE_PATH_STYLE: Variable =
 pub struct Config {
     /// The bucket that is uploaded to (`UPLOAD_BUCKET`).
     pub bucket: Bucket,
-    /// The secret that holds the API keys (`API_KEYS_SECRET_ID`).
+    /// The secret with the API keys (`API_KEYS_SECRET_ID`).
     pub api_keys_secret_id: SecretId,
     /// What callers may upload (`UPLOAD_EXPIRES_IN`, `UPLOAD_MAX_BYTES`, `UPLOAD_ALLOWED_TYPES`, `UPLOAD_PREFIX`).
     pub limits: Limits,
-    /// How long the API keys are served before they are read again (`API_KEYS_TTL`).
+    /// How long the API keys are served before they are refreshed (`API_KEYS_TTL`).
     pub api_keys_ttl: Duration,
-    /// Whether the bucket goes into the path of the URL, not into its host (`S3_FORCE_PATH_STYLE`).
+    /// Whether the bucket goes into the path of the URL instead of the host (`S3_FORCE_PATH_STYLE`).
     pub force_path_style: bool,
 }
 
@@ -88,12 +88,28 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first variable that is required and missing, or holds what it must not. An empty
-    /// variable is a bad one: nothing is guessed.
+    /// [`ConfigError`] for the first variable that is missing although required, or invalid. An empty variable is invalid.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use presigned_upload::config::Config;
+    ///
+    /// let config = Config::from_lookup(|name| match name {
+    ///     "UPLOAD_BUCKET" => Some("uploads".into()),
+    ///     "API_KEYS_SECRET_ID" => Some("api-keys".into()),
+    ///     _ => None,
+    /// })?;
+    /// assert_eq!(config.limits.expires_in.as_secs(), 3600);
+    ///
+    /// let error = Config::from_lookup(|name| (name == "UPLOAD_BUCKET").then(|| "UPLOADS".into())).unwrap_err();
+    /// assert!(error.to_string().starts_with("UPLOAD_BUCKET is \"UPLOADS\"; expected the name of a "));
+    /// # Ok::<(), presigned_upload::config::ConfigError>(())
+    /// ```
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         Ok(Self {
             bucket: UPLOAD_BUCKET.read(&lookup, Bucket::parse)?,
-            // Whoever mixes the secret and its name up puts a key there.
+            // Somebody who confuses the secret with its name puts an API key here.
             api_keys_secret_id: API_KEYS_SECRET_ID
                 .read(&lookup, SecretId::parse)
                 .map_err(ConfigError::without_value)?,
@@ -103,7 +119,8 @@ impl Config {
                 allowed_types: UPLOAD_ALLOWED_TYPES.read(&lookup, AllowedTypes::parse)?,
                 prefix: UPLOAD_PREFIX.read(&lookup, ObjectKeyPrefix::parse)?,
             },
-            api_keys_ttl: API_KEYS_TTL.read(&lookup, |text| whole_number(text, 1..=86_400).map(Duration::from_secs))?,
+            api_keys_ttl: API_KEYS_TTL
+                .read(&lookup, |text| whole_number(text, 1..=MAX_TTL_SECS).map(Duration::from_secs))?,
             force_path_style: S3_FORCE_PATH_STYLE.read(&lookup, |text| text.parse().ok())?,
         })
     }
@@ -115,62 +132,61 @@ impl Variable {
         lookup: impl Fn(&str) -> Option<OsString>,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, ConfigError> {
-        let held = lookup(self.name).or_else(|| self.default.map(OsString::from));
-        // What is no UTF-8 is no setting either.
-        let value = held.as_ref().and_then(|held| held.to_str()).and_then(parse);
-        let held = held.map_or(Held::Nothing, Held::Value);
-        value.ok_or(ConfigError { variable: self.name, held, expected: self.expected })
+        let found = lookup(self.name).or_else(|| self.default.map(OsString::from));
+        let value = found.as_ref().and_then(|found| found.to_str()).and_then(parse);
+        let found = found.map_or(Found::Nothing, Found::Value);
+        value.ok_or(ConfigError { variable: self.name, found, expected: self.expected })
     }
 }
 
-/// A setting that is missing or that holds what it must not.
+/// A setting is missing or invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} {held}; expected {expected}")]
+#[error("{variable} {found}; expected {expected}")]
 pub struct ConfigError {
     variable: &'static str,
-    held: Held,
+    found: Found,
     expected: &'static str,
 }
 
 impl ConfigError {
     fn without_value(self) -> Self {
-        let held = match self.held {
-            Held::Value(_) => Held::NotShown,
-            held => held,
+        let found = match self.found {
+            Found::Value(_) => Found::Hidden,
+            found => found,
         };
-        Self { held, ..self }
+        Self { found, ..self }
     }
 
-    /// The error of an SDK that found no region.
+    /// Returns the error of an SDK that found no region.
     #[must_use]
     pub fn missing_region() -> Self {
         Self {
             variable: "AWS_REGION",
-            held: Held::Nothing,
+            found: Found::Nothing,
             expected: "the region of the bucket, such as `eu-central-1`",
         }
     }
 }
 
-/// What a variable holds, as far as it may be shown.
+/// The value of a variable, as far as it may be shown.
 #[derive(Debug, PartialEq, Eq)]
-enum Held {
+enum Found {
     Nothing,
     Value(OsString),
-    NotShown,
+    Hidden,
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for Found {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => formatter.write_str("is not set"),
-            Self::Value(value) => write!(formatter, "holds {:?}", value.to_string_lossy()),
-            Self::NotShown => formatter.write_str("holds something else (not shown here)"),
+            Self::Value(value) => write!(formatter, "is {:?}", value.to_string_lossy()),
+            Self::Hidden => formatter.write_str("is invalid (value not shown)"),
         }
     }
 }
 
-/// The name or the ARN of a secret in Secrets Manager.
+/// The name or ARN of a secret in Secrets Manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretId(String);
 
@@ -181,7 +197,7 @@ impl SecretId {
         is_secret_id.then(|| Self(text.to_owned()))
     }
 
-    /// The name or the ARN.
+    /// Returns the name or ARN.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -193,6 +209,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt as _;
 
     use super::*;
+    use crate::object_key::MAX_PREFIX_BYTES;
 
     #[track_caller]
     fn config(pairs: &[(&str, &str)]) -> Result<Config, String> {
@@ -230,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_bounds() {
+    fn accepts_the_bounds() {
         for (name, value) in [
             ("UPLOAD_EXPIRES_IN", "1"),
             ("UPLOAD_EXPIRES_IN", "604800"),
@@ -247,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_setting_is_named_with_what_it_holds_and_what_was_expected() {
+    fn names_an_invalid_setting_with_its_value_and_what_was_expected() {
         let seconds = "a whole number of seconds from 1 to 604800";
         let bytes = "a whole number of bytes from 1 to 5368709120";
         for (name, value, expected) in [
@@ -270,26 +287,34 @@ mod tests {
             (
                 "UPLOAD_PREFIX",
                 "tmp",
-                "non-empty segments, each with a slash behind it, at most 732 bytes, such as `tmp/`",
+                "non-empty segments, each followed by a slash, at most 732 bytes in all, such as `tmp/`",
             ),
         ] {
-            assert_eq!(config(&[(name, value)]).unwrap_err(), format!("{name} holds {value:?}; expected {expected}"));
+            assert_eq!(config(&[(name, value)]).unwrap_err(), format!("{name} is {value:?}; expected {expected}"));
         }
     }
 
     #[test]
-    fn what_may_be_a_key_is_not_shown() {
+    fn documents_the_bounds_of_the_types() {
+        assert!(UPLOAD_PREFIX.expected.contains(&format!("at most {MAX_PREFIX_BYTES} bytes")));
+        assert!(UPLOAD_EXPIRES_IN.expected.ends_with(&format!("to {}", ExpiresIn::MAX_SECS)));
+        assert!(UPLOAD_MAX_BYTES.expected.ends_with(&format!("to {}", MaxBytes::MAX)));
+        assert!(API_KEYS_TTL.expected.ends_with(&format!("to {MAX_TTL_SECS}")));
+    }
+
+    #[test]
+    fn hides_a_value_that_may_be_an_api_key() {
         for value in ["", r#"{"default": "KEY"}"#, "KEY KEY"] {
             assert_eq!(
                 config(&[("API_KEYS_SECRET_ID", value)]).unwrap_err(),
-                "API_KEYS_SECRET_ID holds something else (not shown here); expected the name or the ARN of a secret: \
+                "API_KEYS_SECRET_ID is invalid (value not shown); expected the name or ARN of a secret: \
                  1 to 2048 letters, digits and any of /_+=.@!:-"
             );
         }
     }
 
     #[test]
-    fn refuses_what_is_no_general_purpose_bucket() {
+    fn rejects_names_that_no_general_purpose_bucket_has() {
         for value in [
             "",
             "ab",
@@ -311,7 +336,7 @@ mod tests {
             assert_eq!(
                 config(&[("UPLOAD_BUCKET", value)]).unwrap_err(),
                 format!(
-                    "UPLOAD_BUCKET holds {value:?}; expected the name of a general purpose bucket: \
+                    "UPLOAD_BUCKET is {value:?}; expected the name of a general purpose bucket: \
                      3 to 63 lower-case letters, digits, dots and hyphens"
                 )
             );
@@ -319,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_undecodable_setting_is_named() {
+    fn names_a_setting_that_is_missing_or_not_utf_8() {
         let missing = Config::from_lookup(|_| None).unwrap_err();
         let undecodable = Config::from_lookup(|_| Some(OsString::from_vec(vec![b'a', 0xff]))).unwrap_err();
 
@@ -328,6 +353,6 @@ mod tests {
             "UPLOAD_BUCKET is not set; expected the name of a general purpose bucket: \
              3 to 63 lower-case letters, digits, dots and hyphens"
         );
-        assert!(undecodable.to_string().starts_with("UPLOAD_BUCKET holds \"a\u{fffd}\"; expected "));
+        assert!(undecodable.to_string().starts_with("UPLOAD_BUCKET is \"a\u{fffd}\"; expected "));
     }
 }

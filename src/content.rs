@@ -21,10 +21,10 @@ impl ContentType {
         let reason = if text.len() > Self::MAX_BYTES {
             "must be at most 255 bytes long"
         } else if text.contains("${") {
-            "must not hold `${`"
+            "must not contain `${`"
         } else {
             match MediaType::parse(text) {
-                Ok(media_type) if media_type.essence().to_string().contains('*') => "must not hold a wildcard",
+                Ok(media_type) if media_type.essence().to_string().contains('*') => "must not contain a wildcard",
                 Ok(media_type) if is_field_value(text) && has_parameter_values(&media_type) => {
                     return Ok(Self(text.to_owned()));
                 }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_media_types_that_break_a_rule() {
+    fn rejects_media_types_that_break_a_rule() {
         for content_type in [
             "",
             "png",
@@ -98,11 +98,11 @@ mod tests {
         for content_type in ["*/*", "image/*", "a/b*", "*/b"] {
             assert_eq!(
                 ContentType::parse(content_type),
-                Err("must not hold a wildcard".to_owned()),
+                Err("must not contain a wildcard".to_owned()),
                 "{content_type:?}"
             );
         }
-        assert_eq!(ContentType::parse("a/b; c=\"${filename}\""), Err("must not hold `${`".to_owned()));
+        assert_eq!(ContentType::parse("a/b; c=\"${filename}\""), Err("must not contain `${`".to_owned()));
         let longest = format!("a/b; c={}", "d".repeat(248));
         assert_eq!(longest.len(), 255);
         assert_eq!(ContentType::parse(&longest), Ok(ContentType(longest.clone())));

@@ -1,6 +1,4 @@
-//! Everything that can go wrong with a request: one enum, its statuses and its stable codes.
-//!
-//! Not here: the bytes of the answer (`response.rs`) and the log (`handler.rs`).
+//! Every reason why a request is refused or fails, with its HTTP status and its stable code.
 
 use std::time::Duration;
 
@@ -13,66 +11,66 @@ use crate::{
 
 /// Why a request is refused or fails.
 ///
-/// The message of a 4xx is for the caller, as `detail`. The message of a 5xx and its sources are for the log: the caller
-/// reads [`Error::UPLOAD_FAILED`].
+/// The caller reads the message of a 4xx as `detail`. The message of a 5xx and its sources go to the log, and the caller reads
+/// [`Error::UPLOAD_FAILED`] instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The body is invalid.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// No header holds an API key.
-    #[error("an API key is required, as `Authorization: Bearer KEY` or as `x-api-key: KEY`")]
+    /// No header contains an API key.
+    #[error("missing API key; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`")]
     MissingApiKey,
-    /// The API key is none of those that the secret holds.
-    #[error("the API key is not known")]
+    /// The API key is not in the secret.
+    #[error("unknown API key")]
     UnknownApiKey,
     /// No route has this path.
-    #[error("no such path; expected {expected}")]
+    #[error("unknown path; expected {expected}")]
     NotFound {
         /// Every route, as `METHOD PATH`.
         expected: String,
     },
-    /// The route does not have this method.
-    #[error("this path expects the method {allow}")]
+    /// The path has other methods.
+    #[error("method not allowed; expected {allow}")]
     MethodNotAllowed {
         /// The methods of the path, comma-separated.
         allow: String,
     },
-    /// The presented API key cannot be judged, since the secret has never been read.
-    #[error("the API keys are not known yet")]
+    /// The API key cannot be verified, since the secret has never been read.
+    #[error("API keys have not been read yet")]
     ApiKeysUnavailable(#[source] KeyStoreError),
     /// The function has no credentials to sign with.
     #[error("no AWS credentials to sign with")]
     CredentialsUnavailable(#[source] CredentialsError),
-    /// The presigned POST could not be made.
-    #[error("the presigned POST was not made")]
+    /// The presigned POST could not be signed.
+    #[error("could not sign the presigned POST")]
     PresignedPost(#[from] PresignedPostError),
-    /// The presigned URL could not be made.
-    #[error("the presigned URL was not made")]
+    /// The presigned URL could not be signed.
+    #[error("could not sign the presigned URL")]
     PresignedUrl(#[from] PresignedUrlError),
-    /// The answer took too long.
-    #[error("no answer within {} s; the credentials did not come, most likely", .limit.as_secs())]
+    /// The request took too long.
+    #[error("no response within {} s; most likely the credentials did not arrive", .limit.as_secs())]
     TimedOut {
         /// The time limit.
         limit: Duration,
     },
-    /// The code has a fault that this request has found.
-    #[error("the code panicked; the log line before says where")]
+    /// The code panicked.
+    #[error("the code panicked; the previous log line has the location")]
     Panicked,
 }
 
 impl Error {
-    /// What a caller reads of any failure that is ours.
+    /// The `detail` of every 5xx.
     pub const UPLOAD_FAILED: &str = "could not generate upload URL";
 
-    /// The HTTP status that answers this error.
+    /// Returns the HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status_and_code().0
     }
 
-    /// The stable name of this error, for programs.
+    /// Returns the stable name of the error, for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.status_and_code().1

@@ -1,21 +1,24 @@
-//! The event of API Gateway or of a function URL, made fit for `lambda_http`.
+//! Events of API Gateway and function URLs, made safe for `lambda_http`.
 //!
-//! `lambda_http` builds a whole URL from an event and panics where that is not a valid one: at a query string with a `<`
-//! in it, at an odd `Host`. It has no other place to mend that than its `LambdaRequest`, which it keeps out of its
-//! documentation: an update may move it. Not here: what is no HTTP event, which `lambda_http` refuses.
+//! `lambda_http` builds a whole URL from an event and panics if that URL is not valid: a query string with a `<` in it or
+//! an odd `Host` header is enough. The only place to prevent it is its `LambdaRequest`, which is hidden from its
+//! documentation, so an update may move it.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::{http::header::HOST, request::LambdaRequest};
 
-/// The most bytes of a stage and a path: no route comes near it, and a URL has room for it.
+/// The maximum length of stage and path together, in bytes: far more than any route has, and far less than a URL allows.
 const MAX_PATH_BYTES: usize = 1024;
 
-/// Takes out of an event what this function does not read and `lambda_http` could panic at.
+/// Removes everything from an event that this function does not read and that could make `lambda_http` panic.
 ///
-/// The query string goes, and so do the headers that make the URL. A path without a leading slash, or one that is too
-/// long, becomes `/`. A body that is not the base64 that it is said to be is read as it stands.
+/// The query string and the host are removed. A path that has no leading slash or is too long becomes `/`. A body that is
+/// marked as base64 but is not is taken as plain text.
 #[must_use]
-#[expect(clippy::default_trait_access, reason = "the types of the query string are of a crate that is none of ours")]
+#[expect(
+    clippy::default_trait_access,
+    reason = "the query string has types of a crate that is not a dependency of ours"
+)]
 pub fn sanitize(event: LambdaRequest) -> LambdaRequest {
     match event {
         LambdaRequest::ApiGatewayV1(mut event) => {

@@ -1,6 +1,6 @@
-//! The API keys of Secrets Manager: fetched, kept for a while, read again, and served through an outage.
+//! The API keys in Secrets Manager: read at startup, refreshed, and served through an outage.
 //!
-//! Not here: what a secret may hold and how keys are compared (`auth.rs`), and statuses (`error.rs`).
+//! `auth.rs` parses the secret and compares keys.
 
 use std::{
     mem,
@@ -27,20 +27,20 @@ use crate::{
     logs::Chain,
 };
 
-/// How long one read of the secret may take, all its attempts together.
+/// The time limit of one read of the secret, all its attempts together.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long one attempt may take: a connection that hangs leaves time for another one.
+/// The time limit of one attempt, so that a connection that hangs leaves time for another attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1400);
 
-/// How long the first wait between two attempts may take: a failure that comes at once is tried again in time.
+/// The longest first wait between two attempts, so that an immediate failure is tried again within the time limit.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The least time between two reads while there is a key set to serve, so that wrong keys and outages cost nothing. A
-/// shorter time to live takes its place.
+/// The minimum time between two reads while there is a key set to serve, so that wrong keys and outages cost next to
+/// nothing. If the time to live is shorter, it applies instead.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The same while there is none: whoever waited for a read that failed shares its failure, and the next one tries again.
+/// The same while there is none: requests that waited for a failed read share its failure, and the next one tries again.
 const FIRST_READ_INTERVAL: Duration = READ_TIMEOUT;
 
 /// The API keys of one secret.
@@ -52,30 +52,30 @@ pub struct KeyStore {
     state: Mutex<State>,
 }
 
-/// What the metrics say of the key set.
+/// The state of the key set, for the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySetHealth {
-    /// How long ago the key set was read that is served; nothing where none ever was.
+    /// The age of the key set; `None` if the secret has never been read.
     pub age: Option<Duration>,
-    /// How many reads have failed since this was last asked.
+    /// The number of reads that failed since the health was last taken.
     pub failed_reads: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    served: Option<Served>,
+    current: Option<Current>,
     read_at: Option<SystemTime>,
     failed_reads: u64,
 }
 
 #[derive(Debug)]
-struct Served {
+struct Current {
     key_set: KeySet,
     fetched_at: SystemTime,
 }
 
 impl KeyStore {
-    /// A store that has not read its secret yet, and that reads it again when it is older than `ttl`.
+    /// Makes a store that has not read its secret yet and refreshes it once it is older than `ttl`.
     #[must_use]
     pub fn new(sdk_config: &SdkConfig, secret_id: SecretId, ttl: Duration) -> Self {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
@@ -89,7 +89,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// [`KeyStoreError`] within 3 s, and nothing is lost: the first request tries again, however soon it comes.
+    /// [`KeyStoreError`] within 3 s. The first request then tries again, however soon it arrives.
     pub async fn load(&self, now: SystemTime) -> Result<(), KeyStoreError> {
         let mut state = self.state.lock().await;
         let outcome = self.read(&mut state, now).await;
@@ -99,35 +99,35 @@ impl KeyStore {
         outcome
     }
 
-    /// The condition of the key set; the failed reads are counted from here on anew.
+    /// Returns the health of the key set and resets the count of failed reads.
     pub async fn take_health(&self, now: SystemTime) -> KeySetHealth {
         let mut state = self.state.lock().await;
         KeySetHealth {
-            age: state.served.as_ref().map(|served| time_between(served.fetched_at, now)),
+            age: state.current.as_ref().map(|current| time_between(current.fetched_at, now)),
             failed_reads: mem::take(&mut state.failed_reads),
         }
     }
 
-    /// The caller whose API key was presented, or nothing where the secret does not hold it.
+    /// Returns the caller whose API key was presented, or `None` if the secret does not contain it.
     ///
-    /// Reads the secret where it has not been read (at most once in 3 s), is older than its time to live, or does not
-    /// hold the key (both at most once in 10 s, or in the time to live where that is shorter). While reading fails, the
-    /// last key set is served, whatever its age. Requests that come in during a read wait for it and share its outcome.
+    /// Reads the secret if it has never been read (at most once in 3 s), is older than its time to live, or does not
+    /// contain the key (at most once in 10 s, or in the time to live if that is shorter). While reading fails, the last key
+    /// set is served, whatever its age. Requests that arrive during a read wait for it and share its outcome.
     ///
     /// # Errors
     ///
-    /// [`KeyStoreError`] where the secret has never been read, so that nobody can be judged.
+    /// [`KeyStoreError`] if the secret has never been read, so that no key can be verified.
     pub async fn verify(&self, presented: &ApiKeyDigest, now: SystemTime) -> Result<Option<CallerName>, KeyStoreError> {
         let mut state = self.state.lock().await;
         if let Some(caller) = state.fresh_key_set(self.ttl, now).and_then(|key_set| key_set.verify(presented)) {
             return Ok(Some(caller.clone()));
         }
-        if state.may_be_read(self.ttl, now) {
+        if state.is_read_due(self.ttl, now) {
             let outcome = self.read(&mut state, now).await;
-            state.serve_despite(outcome, now)?;
+            state.tolerate_failure(outcome, now)?;
         }
-        let served = state.served.as_ref().ok_or(KeyStoreError::JustFailed)?;
-        Ok(served.key_set.verify(presented).cloned())
+        let current = state.current.as_ref().ok_or(KeyStoreError::JustFailed)?;
+        Ok(current.key_set.verify(presented).cloned())
     }
 
     async fn read(&self, state: &mut State, now: SystemTime) -> Result<(), KeyStoreError> {
@@ -135,42 +135,42 @@ impl KeyStore {
         let read = timeout(READ_TIMEOUT, self.fetch()).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
         let key_set = read.inspect_err(|_| state.failed_reads += 1)?;
         for name in key_set.refused() {
-            warn!(name, "the secret has a value that is no API key; it lets no one in");
+            warn!(name, "ignoring a value of the secret that is not a valid API key");
         }
         if key_set.is_empty() {
-            warn!("the secret holds no API key; every request will be refused");
+            warn!("the secret contains no API key; every request will be rejected");
         }
         info!(callers = key_set.len(), "API keys read");
-        state.served = Some(Served { key_set, fetched_at: now });
+        state.current = Some(Current { key_set, fetched_at: now });
         Ok(())
     }
 
     async fn fetch(&self) -> Result<KeySet, KeyStoreError> {
         let request = self.client.get_secret_value().secret_id(self.secret_id.as_str());
         let output = request.send().await.map_err(KeyStoreError::from_sdk)?;
-        let nothing = if output.secret_binary.is_some() { KeyStoreError::Binary } else { KeyStoreError::Nothing };
-        let secret = Zeroizing::new(output.secret_string.ok_or(nothing)?);
+        let missing = if output.secret_binary.is_some() { KeyStoreError::Binary } else { KeyStoreError::Empty };
+        let secret = Zeroizing::new(output.secret_string.ok_or(missing)?);
         Ok(KeySet::parse(&secret)?)
     }
 }
 
 impl State {
     fn fresh_key_set(&self, ttl: Duration, now: SystemTime) -> Option<&KeySet> {
-        let served = self.served.as_ref()?;
-        (time_between(served.fetched_at, now) < ttl).then_some(&served.key_set)
+        let current = self.current.as_ref()?;
+        (time_between(current.fetched_at, now) < ttl).then_some(&current.key_set)
     }
 
-    fn may_be_read(&self, ttl: Duration, now: SystemTime) -> bool {
-        let interval = if self.served.is_some() { READ_INTERVAL.min(ttl) } else { FIRST_READ_INTERVAL };
+    fn is_read_due(&self, ttl: Duration, now: SystemTime) -> bool {
+        let interval = if self.current.is_some() { READ_INTERVAL.min(ttl) } else { FIRST_READ_INTERVAL };
         self.read_at.is_none_or(|read_at| time_between(read_at, now) >= interval)
     }
 
-    /// Lets a failed read pass where there is a key set to serve; it is logged here, since it ends here.
-    fn serve_despite(&self, outcome: Result<(), KeyStoreError>, now: SystemTime) -> Result<(), KeyStoreError> {
-        match (outcome, &self.served) {
-            (Err(error), Some(served)) => {
-                let age_seconds = time_between(served.fetched_at, now).as_secs();
-                warn!(age_seconds, error = %Chain(&error), "API keys not read again; serving the last ones");
+    /// Ignores a failed read if there is a key set to serve. It is logged here because it goes no further.
+    fn tolerate_failure(&self, outcome: Result<(), KeyStoreError>, now: SystemTime) -> Result<(), KeyStoreError> {
+        match (outcome, &self.current) {
+            (Err(error), Some(current)) => {
+                let age_seconds = time_between(current.fetched_at, now).as_secs();
+                warn!(age_seconds, error = %Chain(&error), "could not refresh API keys; serving the last known set");
                 Ok(())
             }
             (outcome, _) => outcome,
@@ -178,55 +178,58 @@ impl State {
     }
 }
 
-/// The time between two instants, whichever comes first: a clock that is set back must not stop the reading, and a
-/// request that waited behind a later one must not start it.
+/// The time between two instants in either order: a clock that is set back must not stop the refreshes, and a request that
+/// waited for a later one must not start another.
 fn time_between(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).unwrap_or_else(|error| error.duration())
 }
 
-/// Why the API keys are not known.
+/// The secret could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyStoreError {
-    /// Secrets Manager did not answer in time.
-    #[error("Secrets Manager did not answer within 3 s")]
+    /// Secrets Manager did not respond in time.
+    #[error("no response from Secrets Manager within {} s", READ_TIMEOUT.as_secs())]
     Timeout(#[from] Elapsed),
-    /// Secrets Manager answered with an error.
-    #[error("Secrets Manager did not give the secret: {code}: {message}")]
+    /// Secrets Manager returned an error.
+    #[error("Secrets Manager returned an error: {code}: {message}")]
     Service {
-        /// What AWS calls the error.
+        /// AWS's code of the error.
         code: String,
-        /// What AWS says of it.
+        /// AWS's message.
         message: String,
     },
-    /// What Secrets Manager sent, or something in front of it, is no answer of its own.
-    #[error("Secrets Manager answered with the status {status}, and nothing that can be read")]
+    /// Secrets Manager, or a proxy before it, returned something that is not one of its responses.
+    #[error("Secrets Manager returned status {status} with an unreadable body")]
     Unreadable {
         /// The HTTP status.
         status: u16,
-        /// Where reading stopped.
+        /// Where parsing stopped.
         source: BoxError,
     },
     /// Secrets Manager could not be reached.
-    #[error("Secrets Manager gave no answer")]
-    NoAnswer(#[source] BoxError),
-    /// What Secrets Manager sent is an answer without a secret.
-    #[error("the answer of Secrets Manager holds no secret")]
-    Nothing,
-    /// The secret holds bytes.
+    #[error("could not reach Secrets Manager")]
+    Unreachable(#[source] BoxError),
+    /// The response of Secrets Manager contains no secret.
+    #[error("the response from Secrets Manager contains no secret")]
+    Empty,
+    /// The secret contains bytes.
     #[error("the secret is binary; expected text")]
     Binary,
-    /// The secret holds text that is neither one API key nor an object of them.
+    /// The secret contains text that is neither an API key nor an object of API keys.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The last read failed, and it is too early for another one.
-    #[error("the last read failed less than 3 s ago; its cause is in the log line of that request")]
+    #[error(
+        "the last read failed less than {} s ago; the log line of that request has the cause",
+        FIRST_READ_INTERVAL.as_secs()
+    )]
     JustFailed,
 }
 
 impl KeyStoreError {
-    /// Keeps what AWS says of an error, or else its source: the `SdkError` around both holds the raw response, and so
-    /// perhaps the keys.
+    /// Keeps AWS's own description of the error or else its source, and drops the `SdkError` around them: it contains the
+    /// raw response, and so perhaps the API keys.
     fn from_sdk(error: SdkError<GetSecretValueError>) -> Self {
         if let Some(code) = error.code() {
             let message = error.message().filter(|message| !message.is_empty()).unwrap_or("no message").to_owned();
@@ -236,7 +239,7 @@ impl KeyStoreError {
         let source = error.into_source().unwrap_or_else(|_| "an unknown error of the SDK".into());
         match status {
             Some(status) => Self::Unreadable { status, source },
-            None => Self::NoAnswer(source),
+            None => Self::Unreachable(source),
         }
     }
 }

@@ -1,24 +1,23 @@
-//! An AWS Lambda function that grants one presigned S3 upload to the bearer of an API key.
+//! An AWS Lambda function that grants presigned S3 uploads to callers with an API key.
 //!
-//! The way of a request, which [`handler::handle`] follows from top to bottom:
+//! The life of a request:
 //!
 //! | step | where |
 //! | --- | --- |
-//! | the event of API Gateway or of a function URL becomes an `http::Request` | `lambda_http`, after [`event`] |
-//! | the path and the method are a route | [`handler`] |
-//! | the API key is one of the secret's | [`auth`], fetched and kept by [`key_store`] |
-//! | the JSON body keeps every rule | [`request`] |
-//! | the object gets a name that nobody else chose | [`object_key`] |
-//! | the grant is signed | [`presigned_post`], [`presigned_url`] |
-//! | the answer, or the one error it failed with | [`response`], [`error`] |
-//! | the log line, which is the metrics as well | [`metrics`] |
+//! | API Gateway's event becomes an `http::Request` | [`event`], then `lambda_http` |
+//! | clock, random id, time limit | [`handler`], which calls everything below |
+//! | path and method select an endpoint | [`route`] |
+//! | the API key is looked up in the secret | [`auth`], with the keys that [`key_store`] keeps |
+//! | the endpoint parses the body | [`endpoints`], with [`body`] and the rules in [`limits`], [`content`], [`object_key`] |
+//! | the grant is signed | [`presigned_post`] or [`presigned_url`] |
+//! | the response, or the one error that the request failed with | [`response`], [`error`] |
+//! | the log line, which carries the metrics | [`logs`], [`metrics`] |
 //!
-//! What they work with is put together once at the start: [`config`] reads the settings, [`app`] makes the clients, and
-//! [`logs`] says what is written where.
+//! What is shared by all requests is made once at startup: `main.rs` reads the environment, [`config`] parses the settings,
+//! [`bucket`] resolves the bucket's URL, and [`app`] keeps the result.
 //!
-//! `auth`, `config`, `event`, `metrics`, `object_key`, `presigned_post`, `presigned_url`, `request` and `response` are a functional core:
-//! values in, values out. The clock and the random id are read once, at the top of `handle`, from what `main.rs` hands in,
-//! and the environment at the start; `clippy.toml` forbids them below.
+//! Everything but `main`, `app`, `handler`, `endpoints`, `key_store` and `logs` is a functional core: values in, values out.
+//! The clock and the random id are read once per request, at the top of `handle`; `clippy.toml` forbids them elsewhere.
 
 pub mod app;
 pub mod auth;

@@ -47,10 +47,13 @@ impl Limits {
 pub struct ExpiresIn(u32);
 
 impl ExpiresIn {
+    /// The longest lifetime in seconds.
+    pub const MAX_SECS: u64 = 604_800;
+
     /// Parses a whole number of seconds from 1 to 604800.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        whole_number(text, 1..=604_800).and_then(|seconds| u32::try_from(seconds).ok()).map(Self)
+        whole_number(text, 1..=Self::MAX_SECS).and_then(|seconds| u32::try_from(seconds).ok()).map(Self)
     }
 
     /// Returns the lifetime in seconds.
@@ -67,10 +70,13 @@ impl ExpiresIn {
 pub struct MaxBytes(NonZeroU64);
 
 impl MaxBytes {
+    /// The largest size in bytes.
+    pub const MAX: u64 = 5 * 1024 * 1024 * 1024;
+
     /// Parses a whole number of bytes from 1 to 5368709120.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        whole_number(text, 1..=5 * 1024 * 1024 * 1024).and_then(NonZeroU64::new).map(Self)
+        whole_number(text, 1..=Self::MAX).and_then(NonZeroU64::new).map(Self)
     }
 
     /// Returns the size in bytes.

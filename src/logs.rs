@@ -1,6 +1,4 @@
-//! The log: JSON lines on standard output, in the form that Lambda's advanced logging controls read.
-//!
-//! Not here: what is logged; each line is written where its event ends.
+//! The log: JSON lines on standard output, in the format of Lambda's advanced logging controls.
 
 use std::{
     fmt::{self, Debug},
@@ -29,11 +27,11 @@ use tracing_subscriber::{
     registry::{LookupSpan, Registry},
 };
 
-/// The log of this function, from `level` up.
+/// Returns a subscriber that writes the events of this function from `level` up.
 ///
-/// `level` is what `AWS_LAMBDA_LOG_LEVEL` holds (`TRACE` to `FATAL`); anything else counts as `INFO`. Our own lines hold
-/// no secret at any level. Those of the libraries do below `WARN`: the Lambda runtime prints whole events, the SDK whole
-/// responses. So they are never written, whatever the level.
+/// `level` is the value of `AWS_LAMBDA_LOG_LEVEL` (`TRACE` to `FATAL`); any other value counts as `INFO`. Our own lines
+/// contain no secrets at any level. Those of the libraries do below `WARN`, where the Lambda runtime prints whole events and
+/// the SDK whole responses, so that these are never written.
 pub fn subscriber<W>(level: Option<&str>, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -44,7 +42,7 @@ where
     Registry::default().with(lines.with_filter(filter))
 }
 
-/// Logs where the code panicked, and not what it says of it: that may hold what a caller or AWS has sent.
+/// Logs the location of a panic but not its message, which may contain data from a caller or from AWS.
 pub fn log_panic(panic: &PanicHookInfo<'_>) {
     error!(location = panic.location().map(display), "panic");
 }
@@ -77,10 +75,10 @@ fn parse_level(level: &str) -> LevelFilter {
     }
 }
 
-/// One event as one JSON object: the time, the level, and the fields in their order.
+/// Formats an event as one JSON object: the time, the level, and the fields in order.
 ///
-/// Not the `json` of `tracing-subscriber`: a field of that one is a number or a text, and CloudWatch reads its metrics
-/// from an object, `_aws`, at the root of the line.
+/// The JSON formatter of `tracing-subscriber` has no objects as fields, and CloudWatch expects one, `_aws`, at the root of
+/// the line.
 struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -186,7 +184,7 @@ mod tests {
         }
     }
 
-    /// What is written of the events of a function.
+    /// Returns what is written while `events` runs.
     fn lines_of(level: Option<&str>, events: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
@@ -194,9 +192,9 @@ mod tests {
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// What is written of one line of each level, of this crate and of a library.
+    /// Returns the lines that are written of one event at each level, from this crate and from a library.
     #[track_caller]
-    fn written(level: Option<&str>) -> String {
+    fn messages_at(level: Option<&str>) -> String {
         let lines = lines_of(level, || {
             trace!("ours");
             debug!("ours");
@@ -229,12 +227,12 @@ mod tests {
             (Some("ERROR"), "ours ERROR, theirs ERROR, "),
             (Some("FATAL"), "ours ERROR, theirs ERROR, "),
         ] {
-            assert_eq!(written(level), expected, "{level:?}");
+            assert_eq!(messages_at(level), expected, "{level:?}");
         }
     }
 
     #[test]
-    fn a_line_is_one_json_object_with_the_fields_in_their_order() {
+    fn a_line_is_one_json_object_with_its_fields_in_order() {
         let line = lines_of(None, || {
             let absent: Option<&str> = None;
             let awkward = "\"\n\u{1b}é";
@@ -254,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_metadata_of_metrics_is_an_object_and_nothing_else_is() {
+    fn only_the_metadata_of_metrics_is_an_object() {
         let json = r#"{"Timestamp":1}"#;
 
         let line = lines_of(None, || info!(_aws = %json, other = %json));

@@ -1,5 +1,5 @@
-//! Composition: the log, the settings, the SDK's own, the [`App`], and the loop over the Lambda Runtime API.
-#![expect(clippy::disallowed_methods, reason = "here the environment, the clock and the randomness come in")]
+//! Composition: the log, the settings, the SDK's configuration, the [`App`], and the loop over the Lambda Runtime API.
+#![expect(clippy::disallowed_methods, reason = "the environment, the clock and the random ids enter here")]
 
 use std::{convert::Infallible, env, io, panic, process::ExitCode, time::SystemTime};
 
@@ -27,8 +27,8 @@ fn main() -> ExitCode {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok();
     tracing::subscriber::set_global_default(logs::subscriber(level.as_deref(), io::stdout)).ok();
     panic::set_hook(Box::new(logs::log_panic));
-    // One thread: Lambda hands a function one event at a time, and with several threads lambda_runtime opens a new
-    // connection to the Runtime API for half of them.
+    // One thread: Lambda sends an instance one event at a time, and with several threads lambda_runtime opens a new
+    // connection to the Runtime API for every other one.
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = %Chain(error.as_ref()), "the function ends");
+            error!(error = %Chain(error.as_ref()), "function stopped");
             ExitCode::FAILURE
         }
     }
@@ -53,9 +53,9 @@ async fn run() -> Result<(), Error> {
         .load()
         .await;
     let app = App::from_sdk_config(config, &sdk_config, NONDETERMINISM).await?;
-    // Before `run` asks for the first event: until then Lambda gives the whole CPU, and no caller waits.
+    // Before `run` asks for the first event: until then Lambda provides a full CPU, and no caller is waiting.
     if let Err(error) = app.key_store.load((NONDETERMINISM.now)()).await {
-        warn!(error = %Chain(&error), "API keys not read at the start; the first request tries again");
+        warn!(error = %Chain(&error), "could not read API keys at startup; the first request will try again");
     }
     let service = service_fn(|request: Request| async { Ok::<_, Infallible>(handle(&app, request).await) });
     lambda_runtime::run(Adapter::from(service).map_request(|event: LambdaEvent<LambdaRequest>| {
@@ -64,10 +64,10 @@ async fn run() -> Result<(), Error> {
     .await
 }
 
-/// Credentials of the environment, where Lambda puts them, or of the container endpoint that it names.
+/// Takes credentials from the environment, as Lambda sets them, or from the container endpoint that it names.
 ///
-/// The SDK's own chain would go on to profiles, web identity and instance metadata, which Lambda does not hand out, and
-/// makes a client of STS at each start for it.
+/// The SDK's default chain would also try profiles, web identity and instance metadata, which Lambda does not have, and makes
+/// an STS client at each start for them.
 fn credentials_provider(http_client: SharedHttpClient) -> impl ProvideCredentials + 'static {
     let provider_config = ProviderConfig::default().with_http_client(http_client);
     CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())

@@ -1,8 +1,5 @@
-//! The metrics of a request, in CloudWatch's Embedded Metric Format: which members of its log line are values, and by
-//! which others they are counted.
-//!
-//! CloudWatch reads them out of the log; nothing is sent. Not here: the line itself (`handler.rs`) and how it is written
-//! (`logs.rs`).
+//! The metrics of a request, in CloudWatch's Embedded Metric Format: CloudWatch extracts them from the log line of the
+//! request, so that nothing has to be sent.
 
 use std::{
     fmt,
@@ -11,34 +8,34 @@ use std::{
 
 use serde::Serialize;
 
-/// The namespace of all metrics; the dimension `function_name` tells one function from another.
+/// The namespace of all metrics; the dimension `function_name` distinguishes functions.
 pub const NAMESPACE: &str = "presigned-upload";
 
-/// The values of one request, each under the name that it has in the log line and as a metric.
+/// The values of one request. Each has the same name here, in the log line and as a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestMetrics {
-    /// How long the answer took, in milliseconds.
+    /// How long the request took, in milliseconds.
     pub duration_ms: f64,
-    /// 1 for the first request of a process, 0 for all others.
+    /// 1 for the first request of an instance, 0 for all others.
     pub cold_start: u64,
-    /// 1 where an upload was granted, by `route` and by `caller`.
+    /// 1 if an upload was granted; counted by `route` and by `caller`.
     pub granted: Option<u64>,
-    /// The most bytes that the grant lets through; a presigned PUT has no such bound.
+    /// The largest file that the grant lets through, in bytes; a presigned PUT has no such limit.
     pub granted_bytes: Option<u64>,
-    /// 1 where the request was refused or failed, by `code`.
+    /// 1 if the request was refused or failed; counted by `code`.
     pub errors: Option<u64>,
-    /// How old the key set is that the API key was looked up in. More than its time to live: reading it again fails.
+    /// The age of the key set, in seconds. It exceeds the time to live only while refreshes fail.
     pub key_set_age_seconds: Option<u64>,
-    /// How many reads of the secret have failed since the last request that presented an API key.
+    /// The number of reads of the secret that failed since the last request that presented an API key.
     pub failed_refreshes: Option<u64>,
 }
 
 impl RequestMetrics {
-    /// What the member `_aws` of the log line holds: which of its members are metrics, by which dimensions.
+    /// Returns the member `_aws` of the log line: which of its members are metrics, and by which dimensions.
     ///
-    /// Every value is counted by `function_name` alone, or by it and one more member that only the operator can give new
-    /// values: nothing that a caller sends makes a new metric. The caller's name is left out where CloudWatch would not
-    /// take it as a dimension.
+    /// Every value is counted by `function_name` alone, or by it and one more member whose values only the operator chooses,
+    /// so that nothing a caller sends creates a metric. A caller's name that CloudWatch would reject as a dimension is left
+    /// out.
     ///
     /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
     #[must_use]
@@ -66,7 +63,7 @@ impl RequestMetrics {
     }
 }
 
-/// Whether CloudWatch takes the text as the value of a dimension.
+/// Whether CloudWatch accepts the text as the value of a dimension.
 ///
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html>
 fn is_dimension_value(text: &str) -> bool {
@@ -80,7 +77,7 @@ fn is_dimension_value(text: &str) -> bool {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EmbeddedMetrics {
-    /// In milliseconds since the epoch.
+    /// In milliseconds since the Unix epoch.
     timestamp: u128,
     cloud_watch_metrics: Vec<Directive>,
 }
@@ -137,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_counted_by_route_and_by_caller() {
+    fn counts_a_grant_by_route_and_by_caller() {
         let metrics = RequestMetrics {
             granted: Some(1),
             granted_bytes: Some(5),
@@ -173,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_counted_by_code() {
+    fn counts_a_refusal_by_code() {
         let metrics = RequestMetrics { errors: Some(1), ..REQUEST };
 
         assert_eq!(
@@ -197,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cloudwatch_would_refuse_is_no_dimension() {
+    fn leaves_out_a_name_that_cloudwatch_would_reject() {
         let metrics = RequestMetrics { granted: Some(1), ..REQUEST };
         let by_route = json!([["function_name", "route"]]);
         let by_caller_too = json!([["function_name", "route"], ["function_name", "caller"]]);

@@ -1,31 +1,31 @@
-//! The object key: prefix, random id, file name, and how long it may get.
+//! The object key: a prefix, a random id and a file name.
 //!
-//! Not here: URLs (an object key is encoded by whoever sends it) and randomness (the id comes in as a value).
+//! Object keys are not encoded here: a form sends them as they are, `presigned_url.rs` encodes them.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-/// The most bytes of UTF-8 that S3 takes as an object key.
+/// The maximum length of an object key in bytes of UTF-8.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
 const MAX_OBJECT_KEY_BYTES: usize = 1024;
 
-/// What stands between the prefix and the file name: a hyphenated UUID and a slash.
+/// The length of a hyphenated UUID and the slash after it, in bytes.
 const ID_SEGMENT_BYTES: usize = uuid::fmt::Hyphenated::LENGTH + 1;
 
-/// The most bytes of a prefix: what leaves room for a file name of 255 ASCII characters.
-const MAX_PREFIX_BYTES: usize = MAX_OBJECT_KEY_BYTES - ID_SEGMENT_BYTES - FileName::MAX_CHARS;
+/// The maximum length of a prefix in bytes, which leaves room for a file name of 255 ASCII characters.
+pub const MAX_PREFIX_BYTES: usize = MAX_OBJECT_KEY_BYTES - ID_SEGMENT_BYTES - FileName::MAX_CHARS;
 
-/// The start of every object key: one or more non-empty segments, each with a slash behind it.
+/// The start of every object key: one or more non-empty segments, each followed by a slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKeyPrefix(String);
 
 impl ObjectKeyPrefix {
-    /// Reads a prefix such as `tmp/` or `uploads/incoming/`.
+    /// Parses a prefix such as `tmp/` or `uploads/incoming/`.
     ///
-    /// `None` where a segment is empty, `.`, `..`, holds a control character, a backslash or `${` (which S3 expands in
-    /// form fields), where the last slash is missing, or where the whole is longer than 732 bytes.
+    /// Returns `None` if a segment is empty, `.` or `..`, if the prefix contains a control character, a backslash or `${`
+    /// (which S3 expands in form fields), if the last slash is missing, or if it is longer than [`MAX_PREFIX_BYTES`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let segments = text.strip_suffix('/')?;
@@ -36,21 +36,21 @@ impl ObjectKeyPrefix {
         is_allowed.then(|| Self(text.to_owned()))
     }
 
-    /// The most bytes of a file name behind this prefix and an id.
+    /// Returns the maximum length in bytes of a file name after this prefix and an id.
     #[must_use]
     pub fn max_file_name_bytes(&self) -> usize {
         MAX_OBJECT_KEY_BYTES.saturating_sub(ID_SEGMENT_BYTES).saturating_sub(self.0.len())
     }
 }
 
-/// The name of one object in the bucket: the prefix and `UUID/FILENAME`, or the prefix and `UUID` without a file name.
+/// The key of one object: the prefix, then `UUID/FILENAME`, or `UUID` without a file name.
 ///
-/// Not longer than S3 allows, where the file name was parsed with [`ObjectKeyPrefix::max_file_name_bytes`].
+/// At most 1,024 bytes long if the file name was parsed with [`ObjectKeyPrefix::max_file_name_bytes`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKey(String);
 
 impl ObjectKey {
-    /// Names the object of one grant.
+    /// Makes the object key of one grant.
     #[must_use]
     pub fn new(prefix: &ObjectKeyPrefix, id: Uuid, file_name: Option<&FileName>) -> Self {
         let prefix = &prefix.0;
@@ -61,7 +61,7 @@ impl ObjectKey {
         })
     }
 
-    /// The object key as S3 knows it, not encoded.
+    /// Returns the object key, not encoded.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -97,13 +97,13 @@ impl FileName {
         } else if matches!(text, "." | "..") {
             "must not be `.` or `..`"
         } else if text.contains(['/', '\\']) {
-            "must not hold `/` or `\\`"
+            "must not contain `/` or `\\`"
         } else if text.contains(|character: char| character.is_control() || is_bidi_override(character)) {
-            "must not hold control or bidirectional-override characters"
+            "must not contain control or bidirectional-override characters"
         } else if text.contains("${") {
             // S3 expands `${filename}` in form fields before it checks the policy:
             // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html
-            "must not hold `${`"
+            "must not contain `${`"
         } else {
             return Ok(Self(text.to_owned()));
         };
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn longest_file_name_makes_the_longest_object_key() {
+    fn keeps_the_longest_object_key_within_1024_bytes() {
         let prefix = ObjectKeyPrefix::parse("tmp/").unwrap();
         let longest = format!("{}a", "\u{10ffff}".repeat(prefix.max_file_name_bytes() / 4));
         let file_name = FileName::parse(&longest, prefix.max_file_name_bytes());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_leaves_room_for_an_ascii_name_of_255_characters() {
+    fn leaves_room_for_an_ascii_name_of_255_characters_after_any_prefix() {
         let longest = format!("{}/", "a".repeat(MAX_PREFIX_BYTES - 1));
 
         assert_eq!(ObjectKeyPrefix::parse(&longest).unwrap().max_file_name_bytes(), 255);
@@ -158,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn refuses_prefixes_that_are_no_folder() {
+    fn rejects_prefixes_that_break_a_rule() {
         for text in ["", "/", "tmp", "/tmp/", "a//b/", "./", "../", "a/../b/", "a\\b/", "a\u{7f}/", "${filename}/"] {
             assert_eq!(ObjectKeyPrefix::parse(text), None, "{text:?}");
         }
     }
 
     #[test]
-    fn takes_file_names_of_any_language() {
+    fn accepts_file_names_in_any_language() {
         for name in [
             "a",
             "...",
@@ -184,15 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn refuses_file_names_that_break_a_rule() {
-        let control = "must not hold control or bidirectional-override characters";
+    fn rejects_file_names_that_break_a_rule() {
+        let control = "must not contain control or bidirectional-override characters";
         for (name, reason) in [
             ("", "must not be blank"),
             (" \u{3000}", "must not be blank"),
             (".", "must not be `.` or `..`"),
             ("..", "must not be `.` or `..`"),
-            ("a/b", "must not hold `/` or `\\`"),
-            ("a\\b", "must not hold `/` or `\\`"),
+            ("a/b", "must not contain `/` or `\\`"),
+            ("a\\b", "must not contain `/` or `\\`"),
             ("a\0", control),
             ("a\nb", control),
             ("a\u{7f}", control),
@@ -201,8 +201,8 @@ mod tests {
             ("a\u{202e}gnp.exe", control),
             ("a\u{2066}b", control),
             ("a\u{2069}b", control),
-            ("${filename}", "must not hold `${`"),
-            ("a${", "must not hold `${`"),
+            ("${filename}", "must not contain `${`"),
+            ("a${", "must not contain `${`"),
         ] {
             assert_eq!(FileName::parse(name, 983), Err(reason.to_owned()), "{name:?}");
         }

@@ -1,7 +1,6 @@
 //! The presigned POST: policy, conditions, signature and form fields of one upload by an HTML form.
 //!
-//! Signature Version 4 as in <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>. A function of
-//! its arguments: not here are the clock, the environment and the URL that the form is sent to (`app.rs`).
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>
 
 use std::{fmt, io, iter, time::SystemTime};
 
@@ -24,33 +23,61 @@ use crate::{
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const SERVICE: &str = "s3";
-/// In bytes: room for most policies.
+/// In bytes: room for most policies, so that writing one does not move it again and again.
 const POLICY_CAPACITY: usize = 2048;
 
-/// What one form may upload: this object, of this type, of 1 to `max_bytes` bytes, until the lifetime is over.
+/// The upload that one form permits: this object, of this type, of 1 to `max_bytes` bytes, until it expires.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::{Duration, SystemTime};
+/// # use aws_credential_types::Credentials;
+/// # use aws_types::region::Region;
+/// # use presigned_upload::{
+/// #     bucket::Bucket, content::ContentType, limits::{ExpiresIn, MaxBytes}, object_key::{ObjectKey, ObjectKeyPrefix},
+/// #     presigned_post::PostGrant,
+/// # };
+/// let prefix = ObjectKeyPrefix::parse("tmp/").unwrap();
+/// let grant = PostGrant {
+///     bucket: &Bucket::parse("uploads").unwrap(),
+///     object_key: &ObjectKey::new(&prefix, uuid::Uuid::nil(), None),
+///     content_type: &ContentType::parse("image/png")?,
+///     max_bytes: MaxBytes::parse("1048576").unwrap(),
+///     expires_in: ExpiresIn::parse("3600").unwrap(),
+/// };
+/// let credentials = Credentials::new("AKIAIOSFODNN7EXAMPLE", "SECRET", None, None, "example");
+///
+/// let post = grant.sign(&credentials, &Region::new("eu-central-1"), SystemTime::UNIX_EPOCH + Duration::from_hours(1))?;
+///
+/// let fields = serde_json::to_value(&post)?;
+/// assert_eq!(fields["key"], "tmp/00000000-0000-0000-0000-000000000000");
+/// assert_eq!(fields["x-amz-date"], "19700101T010000Z");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PostGrant<'a> {
-    /// The bucket that the form is sent to.
+    /// The bucket.
     pub bucket: &'a Bucket,
-    /// The one object that may be written.
+    /// The object.
     pub object_key: &'a ObjectKey,
-    /// The `Content-Type` that the form has to hold.
+    /// The value that the form field `Content-Type` must have.
     pub content_type: &'a ContentType,
-    /// The largest file that is taken.
+    /// The size of the largest file.
     pub max_bytes: MaxBytes,
-    /// How long the form is good for, from `now` on.
+    /// How long the form is valid, counted from `now`.
     pub expires_in: ExpiresIn,
 }
 
 impl PostGrant<'_> {
     /// Signs a policy that pins every field of the form to its value.
     ///
-    /// `now` counts in whole seconds. The grant ends with its lifetime, or with the credentials that signed it, whichever
+    /// `now` counts in whole seconds. The form expires with its lifetime or with the credentials that signed it, whichever
     /// comes first.
     ///
     /// # Errors
     ///
-    /// [`PresignedPostError`] where `now` or the end of the lifetime lies outside of the years 1 to 9999.
+    /// [`PresignedPostError`] if `now` or the expiration is outside the years 1 to 9999.
     pub fn sign(
         &self,
         credentials: &Credentials,
@@ -81,7 +108,7 @@ impl PostGrant<'_> {
         Ok(PresignedPost { fields })
     }
 
-    /// An exact condition for the bucket and for each field, so that the form can hold nothing else, and the size.
+    /// Returns an exact condition for the bucket and for each field, so that the form can contain nothing else, and the size.
     fn conditions<'a>(&'a self, fields: &'a [(&'static str, String)]) -> Vec<Condition<'a>> {
         let bucket = Condition::Exact("bucket", self.bucket.as_str());
         let exact = fields.iter().map(|(name, value)| Condition::Exact(name, value));
@@ -90,7 +117,7 @@ impl PostGrant<'_> {
     }
 }
 
-/// The last two fields: the base64 of the policy, which is the string to sign as well, and its signature.
+/// Returns the last two fields: the base64 of the policy, which is also the string to sign, and its signature.
 fn sign_policy(policy: &[u8], signing_key: impl AsRef<[u8]>) -> [(&'static str, String); 2] {
     let policy = BASE64_STANDARD.encode(policy);
     let signature = calculate_signature(signing_key, policy.as_bytes());
@@ -102,9 +129,8 @@ fn format_time(secs: i64) -> Result<String, DateTimeFormatError> {
     DateTime::from_secs(secs).fmt(Format::DateTime)
 }
 
-/// The form fields of one upload, in the order in which they are sent; the file comes behind them.
-///
-/// Whoever holds them can upload: a secret, so `Debug` shows nothing of them.
+/// The form fields of one upload, in the order in which they are sent, before the file: a secret, since anyone who has them
+/// can upload.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub struct PresignedPost {
@@ -130,7 +156,7 @@ struct Policy<'a> {
 }
 
 enum Condition<'a> {
-    /// The field holds exactly this value: `{"name": "value"}`.
+    /// The field has exactly this value: `{"name": "value"}`.
     Exact(&'static str, &'a str),
     /// The file has this many bytes, both ends included: `["content-length-range", 1, 5]`.
     ContentLengthRange(u64, u64),
@@ -153,15 +179,15 @@ impl Policy<'_> {
     }
 }
 
-/// Writes what is not ASCII, and the dollar sign, as `\uXXXX`.
+/// Escapes everything but ASCII, and the dollar sign, as `\uXXXX`.
 ///
-/// S3 asks for it in <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>: of the dollar
-/// sign as `\$`, which is no JSON, and of which `\u0024` is the JSON form.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html> asks for it. That page writes the
+/// dollar sign as `\$`, which is not JSON; `\u0024` is its JSON form.
 struct AsciiFormatter;
 
 impl serde_json::ser::Formatter for AsciiFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        // The shortest way for the longest value, the session token.
+        // A shortcut for the longest value, the session token.
         if fragment.is_ascii() && !fragment.contains('$') {
             return writer.write_all(fragment.as_bytes());
         }
@@ -178,15 +204,15 @@ impl serde_json::ser::Formatter for AsciiFormatter {
     }
 }
 
-/// Why a presigned POST could not be made.
+/// A form could not be signed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PresignedPostError {
-    /// The clock, or the end of the lifetime, lies outside of what a policy can say.
-    #[error("the time of the signature or of its end cannot be written")]
+    /// The clock or the expiration is outside the years that a policy can express.
+    #[error("the time of the signature or its expiration is out of range")]
     Time(#[from] DateTimeFormatError),
     /// The policy could not be written.
-    #[error("the policy cannot be written as JSON")]
+    #[error("the policy could not be written as JSON")]
     Policy(#[from] serde_json::Error),
 }
 
@@ -200,7 +226,7 @@ mod tests {
     /// The secret access key of the examples in AWS's documentation.
     const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
-    /// 2015-12-29T00:00:00Z and a bit, which does not count.
+    /// 2015-12-29T00:00:00Z, and a fraction of a second that does not count.
     fn signed_at() -> SystemTime {
         DateTime::from_secs_and_nanos(1_451_347_200, 999_999_999).try_into().unwrap()
     }
@@ -262,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_session_token_there_is_neither_field_nor_condition() {
+    fn has_neither_field_nor_condition_without_a_session_token() {
         let post = sign("a.png", None);
 
         assert!(post.fields.iter().all(|(name, _)| *name != "x-amz-security-token"));
@@ -270,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn policy_is_ascii_and_reads_back_as_the_object_key() {
+    fn writes_the_policy_in_ascii() {
         let post = sign("é$ \"图\" 👩🏽‍🚀.png", None);
 
         assert!(policy(&post).is_ascii());
@@ -279,8 +305,8 @@ mod tests {
         assert_eq!(policy["conditions"][1]["key"], post.fields[0].1);
     }
 
-    /// The example of <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>: its policy, with the
-    /// line ends that the page's base64 was made of.
+    /// The policy of <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>, with the line endings that
+    /// the page's base64 has.
     const PUBLISHED_POLICY: &str = concat!(
         "{ \"expiration\": \"2015-12-30T12:00:00.000Z\",\r\n",
         "  \"conditions\": [\r\n",
@@ -300,7 +326,7 @@ mod tests {
         "}"
     );
 
-    /// From the same page: the base64 of the policy, which is the string to sign.
+    /// The base64 of that policy, from the same page.
     const PUBLISHED_STRING_TO_SIGN: &str = concat!(
         "eyAiZXhwaXJhdGlvbiI6ICIyMDE1LTEyLTMwVDEyOjAwOjAwLjAwMFoiLA0KICAiY29uZGl0aW9ucyI6IFsNCiAgICB7ImJ1Y2tldCI6ICJz",
         "aWd2NGV4YW1wbGVidWNrZXQifSwNCiAgICBbInN0YXJ0cy13aXRoIiwgIiRrZXkiLCAidXNlci91c2VyMS8iXSwNCiAgICB7ImFjbCI6ICJw",
@@ -326,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_field() {
+    fn debug_hides_the_fields() {
         assert_eq!(format!("{:?}", sign("a.png", Some("session-token"))), "PresignedPost(..)");
     }
 }

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_no_url() {
+    fn debug_hides_the_url() {
         let url = PresignedUrl("https://uploads.s3.amazonaws.com/?X-Amz-Signature=00".to_owned());
 
         assert_eq!(format!("{url:?}"), "PresignedUrl(..)");

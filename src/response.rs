@@ -1,6 +1,4 @@
-//! The answers: their members, their headers and the problem format (RFC 9457).
-//!
-//! Not here: which error has which status (`error.rs`).
+//! HTTP responses: JSON bodies, their headers, and the problem format (RFC 9457).
 
 use lambda_http::{
     Body, Response,
@@ -16,7 +14,7 @@ use crate::{
     error::Error,
 };
 
-/// In bytes: room for most answers, so that writing one does not move it again and again.
+/// In bytes: room for most bodies, so that writing one does not move it again and again.
 const BODY_CAPACITY: usize = 4096;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -28,7 +26,7 @@ pub fn ok(body: &impl Serialize) -> Response<Body> {
     respond(StatusCode::OK, JSON, body)
 }
 
-/// Answers a request that was refused or that failed, as a problem (RFC 9457).
+/// Responds to a request that was refused or failed, with a problem (RFC 9457).
 #[must_use]
 pub fn problem(error: &Error) -> Response<Body> {
     let status = error.status();
@@ -79,7 +77,7 @@ struct Details<'a> {
 )]
 fn respond(status: StatusCode, content_type: HeaderValue, body: &impl Serialize) -> Response<Body> {
     let mut json = Vec::with_capacity(BODY_CAPACITY);
-    serde_json::to_writer(&mut json, body).expect("an answer is JSON");
+    serde_json::to_writer(&mut json, body).expect("the body is JSON");
     let body = String::from_utf8(json).expect("JSON is UTF-8");
     let mut response = Response::new(Body::Text(body));
     *response.status_mut() = status;

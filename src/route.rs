@@ -120,10 +120,10 @@ mod tests {
         let other_method = find(Some("/media/"), &Method::PUT).err().unwrap();
         let no_path = find(None, &Method::POST).err().unwrap();
 
-        assert_eq!(other_method.to_string(), "this path expects the method POST");
+        assert_eq!(other_method.to_string(), "method not allowed; expected POST");
         assert_eq!(
             no_path.to_string(),
-            "no such path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`"
+            "unknown path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`"
         );
     }
 

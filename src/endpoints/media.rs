@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn names_every_missing_or_invalid_member() {
-        let both = Err("the request body has missing or invalid members: fileName, fileType".to_owned());
+        let both = Err("missing or invalid members: fileName, fileType".to_owned());
 
         for body in ["", "{}", r#"{"fileName": "a/b", "fileType": "png"}"#, r#"{"fileName": "..", "fileType": "a/b"}"#]
         {

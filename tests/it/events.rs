@@ -113,7 +113,7 @@ async fn takes_a_body_of_64_kib_and_no_more() {
                 "title": "Payload Too Large",
                 "status": 413,
                 "code": "payload_too_large",
-                "detail": "the request body is 65537 bytes long; expected at most 65536",
+                "detail": "request body is 65537 bytes long; expected at most 65536",
             },
         })
     );

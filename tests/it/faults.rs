@@ -43,15 +43,15 @@ impl Fault {
 
     fn error(status: StatusCode, code: &'static str, message: &'static str) -> Self {
         let said = if message.is_empty() { "no message" } else { message };
-        let cause = format!("Secrets Manager did not give the secret: {code}: {said}");
+        let cause = format!("Secrets Manager returned an error: {code}: {said}");
         Self { answer: Answer::Error(status, code, message), cause }
     }
 }
 
 fn faults() -> Vec<Fault> {
-    let no_api_key = "the secret is no API key: visible ASCII characters without spaces, or `sha256:` and 64 hexadecimal \
+    let no_api_key = "the secret is not an API key; expected visible ASCII characters without spaces, or `sha256:` and 64 hexadecimal \
                       digits";
-    let hangs = "Secrets Manager did not answer within 3 s: deadline has elapsed";
+    let hangs = "no response from Secrets Manager within 3 s: deadline has elapsed";
     vec![
         Fault::error(
             StatusCode::BAD_REQUEST,
@@ -82,43 +82,43 @@ fn faults() -> Vec<Fault> {
         Fault::error(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", ""),
         Fault::new(
             Answer::Garbage(StatusCode::OK, "<html>local-api-key</html>"),
-            "Secrets Manager answered with the status 200, and nothing that can be read: \
+            "Secrets Manager returned status 200 with an unreadable body: \
              unhandled error: Error at offset 0: unexpected token '<'. \
              Expected one of '{', '[', '\"', 'null', 'true', 'false', <number>",
         ),
         Fault::new(
             Answer::Garbage(StatusCode::OK, r#"{"SecretString": "local-api-key", "#),
-            "Secrets Manager answered with the status 200, and nothing that can be read: \
+            "Secrets Manager returned status 200 with an unreadable body: \
              unhandled error: Error at offset 34: unexpected end of stream",
         ),
         Fault::new(
             Answer::Garbage(StatusCode::SERVICE_UNAVAILABLE, "<html>local-api-key</html>"),
-            "Secrets Manager answered with the status 503, and nothing that can be read: \
+            "Secrets Manager returned status 503 with an unreadable body: \
              unhandled error: Error at offset 0: unexpected token '<'. \
              Expected one of '{', '[', '\"', 'null', 'true', 'false', <number>",
         ),
         Fault::new(
             Answer::Garbage(StatusCode::BAD_GATEWAY, ""),
-            "Secrets Manager answered with the status 502, and nothing that can be read: \
+            "Secrets Manager returned status 502 with an unreadable body: \
              unhandled error: Error",
         ),
-        Fault::new(Answer::Garbage(StatusCode::OK, ""), "the answer of Secrets Manager holds no secret"),
+        Fault::new(Answer::Garbage(StatusCode::OK, ""), "the response from Secrets Manager contains no secret"),
         Fault::new(Answer::Binary, "the secret is binary; expected text"),
         Fault::new(Answer::Text(String::new()), no_api_key),
         Fault::new(Answer::Text("local api key".to_owned()), no_api_key),
         Fault::new(
             Answer::Text("null".to_owned()),
-            "the secret is no JSON object of names to API keys (line 1, column 4)",
+            "the secret is not a JSON object of caller names to API keys (line 1, column 4)",
         ),
         Fault::new(
             Answer::Text(r#"{"default": "local-api-key"#.to_owned()),
-            "the secret is no JSON object of names to API keys (line 1, column 26)",
+            "the secret is not a JSON object of caller names to API keys (line 1, column 26)",
         ),
         Fault::new(Answer::Nothing, hangs),
         Fault::new(Answer::Half, hangs),
         Fault::new(
             Answer::Cut,
-            "Secrets Manager gave no answer: other: client error (SendRequest): \
+            "could not reach Secrets Manager: other: client error (SendRequest): \
              connection closed before message completed",
         ),
     ]
@@ -249,13 +249,13 @@ async fn at_the_start_no_fault_of_secrets_manager_lets_anyone_in_and_all_of_them
         function.heal(&cause, Duration::from_secs(3)).await;
 
         let lines = function.log().await;
-        let at_the_start = "API keys not read at the start; the first request tries again";
+        let at_the_start = "could not read API keys at startup; the first request will try again";
         let warnings = lines_of("WARN", &lines);
         assert_eq!(warnings, [json!({ "level": "WARN", "message": at_the_start, "error": cause })]);
         let [first, rest @ ..] = &lines_of("ERROR", &lines)[..] else { panic!("{cause}: no line") };
-        assert_eq!(*first, request_failed(&format!("the API keys are not known yet: {cause}")));
-        let just_failed = "the API keys are not known yet: the last read failed less than 3 s ago; \
-                           its cause is in the log line of that request";
+        assert_eq!(*first, request_failed(&format!("API keys have not been read yet: {cause}")));
+        let just_failed = "API keys have not been read yet: the last read failed less than 3 s ago; \
+                           the log line of that request has the cause";
         let reads = 2 + rest.iter().filter(|line| *line == first).count();
         assert!(rest.iter().all(|line| line == first || *line == request_failed(just_failed)), "{rest:?}");
         assert_eq!(failed_refreshes(&lines), reads, "{cause}");
@@ -284,7 +284,7 @@ async fn in_mid_life_the_last_keys_go_on_through_every_fault_of_secrets_manager(
             let age = warning.as_object_mut().unwrap().remove("age_seconds").unwrap();
             assert!((1..60).contains(&age.as_u64().unwrap()), "{age}");
         }
-        let served = "API keys not read again; serving the last ones";
+        let served = "could not refresh API keys; serving the last known set";
         let warning = json!({ "level": "WARN", "message": served, "error": cause });
         assert!(!warnings.is_empty() && warnings.iter().all(|line| *line == warning), "{warnings:?}");
         assert_eq!(failed_refreshes(&lines), warnings.len(), "{cause}");
@@ -400,7 +400,7 @@ async fn every_grant_is_signed_with_the_credentials_of_its_moment() {
     let refused = "an error occurred while loading credentials: \
                    Non-success status from HTTP credential provider: StatusCode(500)";
     let garbage = "unexpected credentials error: expected object key, found: None";
-    let expired = "an error occurred while loading credentials: they have expired";
+    let expired = "an error occurred while loading credentials: the credentials have expired";
     assert_eq!(
         lines_of("ERROR", &lines),
         [refused, refused, garbage, garbage, expired, expired]
@@ -430,7 +430,7 @@ async fn credentials_of_a_profile_are_not_asked_for() {
     let asked = "no credentials found in chain. Attempted:\n  \
                  Environment: the credential provider was not enabled: environment variable not set\n  \
                  Endpoint: the credential provider was not enabled: ECS provider not configured";
-    let unread = "the API keys are not known yet: Secrets Manager gave no answer: other: the credential provider was not enabled";
+    let unread = "API keys have not been read yet: could not reach Secrets Manager: other: the credential provider was not enabled";
     assert_eq!(lines_of("ERROR", &lines)[0], request_failed(&format!("{unread}: {asked}")));
 }
 
@@ -450,7 +450,7 @@ async fn credentials_that_do_not_come_cost_one_request_and_not_the_function() {
         let errors = lines_of("ERROR", &lines);
         assert_eq!(
             errors,
-            [request_failed("no answer within 8 s; the credentials did not come, most likely")],
+            [request_failed("no response within 8 s; most likely the credentials did not arrive")],
             "{name}"
         );
         let durations = lines.iter().filter(|line| line["status"] == 500).map(|line| line["duration_ms"].as_f64());
@@ -523,7 +523,7 @@ async fn an_answer_that_cannot_be_delivered_ends_the_function_with_its_cause() {
     let cause = "client error (SendRequest): connection closed before message completed";
     assert_eq!(
         lines_of("ERROR", &lines).last(),
-        Some(&json!({ "level": "ERROR", "message": "the function ends", "error": cause }))
+        Some(&json!({ "level": "ERROR", "message": "function stopped", "error": cause }))
     );
 }
 

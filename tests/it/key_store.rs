@@ -60,7 +60,7 @@ fn known(name: &str) -> Result<Option<String>, String> {
 }
 
 fn just_failed() -> Result<Option<String>, String> {
-    Err("the last read failed less than 3 s ago; its cause is in the log line of that request".to_owned())
+    Err("the last read failed less than 3 s ago; the log line of that request has the cause".to_owned())
 }
 
 #[tokio::test]

@@ -218,9 +218,9 @@ pub(crate) async fn log_of_ended(function: &mut Child) -> (ExitStatus, Vec<Value
     let (mut lines, mut errors) = (String::new(), String::new());
     let (mut stdout, mut stderr) = (function.stdout.take().unwrap(), function.stderr.take().unwrap());
     let read = async { tokio::try_join!(stdout.read_to_string(&mut lines), stderr.read_to_string(&mut errors)) };
-    timeout(PATIENCE, read).await.expect("the function ends").unwrap();
+    timeout(PATIENCE, read).await.expect("function stopped").unwrap();
     assert_eq!(errors, "");
-    let status = timeout(PATIENCE, function.wait()).await.expect("the function ends").unwrap();
+    let status = timeout(PATIENCE, function.wait()).await.expect("function stopped").unwrap();
     (status, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 

@@ -118,7 +118,7 @@ async fn writes_one_info_line_a_request() {
                     "route": "/media/",
                     "caller": "storefront",
                     "code": "bad_request",
-                    "reason": "the request body has missing or invalid members: fileName, fileType",
+                    "reason": "missing or invalid members: fileName, fileType",
                 })
             ),
             request(
@@ -127,7 +127,7 @@ async fn writes_one_info_line_a_request() {
                 json!({
                     "route": "/media/",
                     "code": "unauthorized",
-                    "reason": "the API key is not known",
+                    "reason": "unknown API key",
                 })
             ),
             request(
@@ -135,7 +135,7 @@ async fn writes_one_info_line_a_request() {
                 404,
                 json!({
                     "code": "not_found",
-                    "reason": "no such path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`",
+                    "reason": "unknown path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`",
                 })
             ),
             request(
@@ -144,7 +144,7 @@ async fn writes_one_info_line_a_request() {
                 json!({
                     "route": "/media/",
                     "code": "method_not_allowed",
-                    "reason": "this path expects the method POST",
+                    "reason": "method not allowed; expected POST",
                 })
             ),
             request("GET", 200, json!({ "route": "/healthz" })),
@@ -215,16 +215,16 @@ async fn what_is_wrong_with_the_secret_is_in_the_log() {
     lines[..2].sort_unstable_by_key(|line| line["name"].to_string());
     let age = lines[3].as_object_mut().unwrap().remove("age_seconds").unwrap();
     assert!((1..60).contains(&age.as_u64().unwrap()), "{age}");
-    let refused = "the secret has a value that is no API key; it lets no one in";
+    let refused = "ignoring a value of the secret that is not a valid API key";
     assert_eq!(
         lines,
         [
             json!({ "level": "WARN", "message": refused, "name": "mobile" }),
             json!({ "level": "WARN", "message": refused, "name": "storefront" }),
-            json!({ "level": "WARN", "message": "the secret holds no API key; every request will be refused" }),
+            json!({ "level": "WARN", "message": "the secret contains no API key; every request will be rejected" }),
             json!({
                 "level": "WARN",
-                "message": "API keys not read again; serving the last ones",
+                "message": "could not refresh API keys; serving the last known set",
                 "error": "the secret is binary; expected text",
             }),
         ]
@@ -254,9 +254,9 @@ async fn a_bad_setting_ends_the_start_with_one_line() {
         (
             "UPLOAD_EXPIRES_IN",
             "1h",
-            r#"UPLOAD_EXPIRES_IN holds "1h"; expected a whole number of seconds from 1 to 604800"#,
+            r#"UPLOAD_EXPIRES_IN is "1h"; expected a whole number of seconds from 1 to 604800"#,
         ),
-        ("S3_FORCE_PATH_STYLE", "yes", r#"S3_FORCE_PATH_STYLE holds "yes"; expected `true` or `false`"#),
+        ("S3_FORCE_PATH_STYLE", "yes", r#"S3_FORCE_PATH_STYLE is "yes"; expected `true` or `false`"#),
     ] {
         let mut function = start(&runtime_api, &secrets_manager, &[(name, value)]);
 
@@ -264,7 +264,7 @@ async fn a_bad_setting_ends_the_start_with_one_line() {
 
         assert_eq!(status.code(), Some(1));
         let lines: Vec<_> = lines.into_iter().map(without_time).collect();
-        assert_eq!(lines, [json!({ "level": "ERROR", "message": "the function ends", "error": error })]);
+        assert_eq!(lines, [json!({ "level": "ERROR", "message": "function stopped", "error": error })]);
     }
     assert!(runtime_api.is_unasked());
 }
