@@ -26,7 +26,7 @@ pub fn sanitize(event: LambdaRequest) -> LambdaRequest {
             event.multi_value_query_string_parameters = Default::default();
             event.request_context.domain_name = None;
             event.headers.remove(HOST);
-            bound_path(&mut event.path, &mut event.request_context.stage);
+            limit_path(&mut event.path, &mut event.request_context.stage);
             event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
             LambdaRequest::ApiGatewayV1(event)
         }
@@ -35,7 +35,7 @@ pub fn sanitize(event: LambdaRequest) -> LambdaRequest {
             event.raw_query_string = None;
             event.request_context.domain_name = None;
             event.headers.remove(HOST);
-            bound_path(&mut event.raw_path, &mut event.request_context.stage);
+            limit_path(&mut event.raw_path, &mut event.request_context.stage);
             event.is_base64_encoded = event.is_base64_encoded && is_base64(event.body.as_deref());
             LambdaRequest::ApiGatewayV2(event)
         }
@@ -43,7 +43,7 @@ pub fn sanitize(event: LambdaRequest) -> LambdaRequest {
     }
 }
 
-fn bound_path(path: &mut Option<String>, stage: &mut Option<String>) {
+fn limit_path(path: &mut Option<String>, stage: &mut Option<String>) {
     let length = path.as_ref().map_or(0, String::len).saturating_add(stage.as_ref().map_or(0, String::len));
     let is_path = path.as_ref().is_some_and(|path| path.starts_with('/'));
     if !is_path || length > MAX_PATH_BYTES {
