@@ -4,7 +4,7 @@ use std::{ffi::OsString, fmt, time::Duration};
 
 use crate::{
     bucket::Bucket,
-    limits::{AllowedTypes, ExpiresIn, Limits, MaxBytes, whole_number},
+    limits::{AllowedTypes, ExpiresIn, Limits, MaxBytes, parse_whole_number},
     object_key::ObjectKeyPrefix,
 };
 
@@ -120,7 +120,7 @@ impl Config {
                 prefix: UPLOAD_PREFIX.read(&lookup, ObjectKeyPrefix::parse)?,
             },
             api_keys_ttl: API_KEYS_TTL
-                .read(&lookup, |text| whole_number(text, 1..=MAX_TTL_SECS).map(Duration::from_secs))?,
+                .read(&lookup, |text| parse_whole_number(text, 1..=MAX_TTL_SECS).map(Duration::from_secs))?,
             force_path_style: S3_FORCE_PATH_STYLE.read(&lookup, |text| text.parse().ok())?,
         })
     }

@@ -12,7 +12,7 @@ use crate::{
 pub struct Limits {
     /// The size of the largest file.
     pub max_bytes: MaxBytes,
-    /// The types.
+    /// The media types.
     pub allowed_types: AllowedTypes,
     /// The start of every object key.
     pub prefix: ObjectKeyPrefix,
@@ -53,7 +53,7 @@ impl ExpiresIn {
     /// Parses a whole number of seconds from 1 to 604800.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        whole_number(text, 1..=Self::MAX_SECS).and_then(|seconds| u32::try_from(seconds).ok()).map(Self)
+        parse_whole_number(text, 1..=Self::MAX_SECS).and_then(|seconds| u32::try_from(seconds).ok()).map(Self)
     }
 
     /// Returns the lifetime in seconds.
@@ -76,7 +76,7 @@ impl MaxBytes {
     /// Parses a whole number of bytes from 1 to 5368709120.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        whole_number(text, 1..=Self::MAX).and_then(NonZeroU64::new).map(Self)
+        parse_whole_number(text, 1..=Self::MAX).and_then(NonZeroU64::new).map(Self)
     }
 
     /// Returns the size in bytes.
@@ -131,7 +131,7 @@ fn parse_media_range(range: &str) -> Option<String> {
 }
 
 /// Parses decimal digits and nothing else: `str::parse` would accept a sign as well.
-pub(crate) fn whole_number(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
+pub(crate) fn parse_whole_number(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     is_digits.then(|| text.parse().ok())?.filter(|number| range.contains(number))
 }
