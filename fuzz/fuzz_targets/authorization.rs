@@ -1,4 +1,4 @@
-//! Both headers that may hold an API key: whatever they are, only the key itself is known.
+//! Parses both headers that can contain an API key: no value matches except the key itself.
 #![no_main]
 
 use lambda_http::http::{HeaderMap, HeaderValue};

@@ -1,4 +1,4 @@
-//! A whole event, as the Lambda Runtime API hands it over, through `handle`: an answer, and none of the server's faults.
+//! Passes a whole event of the Lambda Runtime API to `handle`, which must not return a 5xx response.
 #![no_main]
 
 use std::{cell::LazyCell, ffi::OsString, time::UNIX_EPOCH};
@@ -18,7 +18,7 @@ use presigned_upload::{
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-/// The function with the API key that the events of `events/` present, and a network that answers with it.
+/// Starts the function with a Secrets Manager that contains the API key of the files in `events/`.
 fn start() -> (Runtime, App) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let network = infallible_client_fn(|_| Response::new(r#"{"SecretString":"local-api-key"}"#));

@@ -1,4 +1,4 @@
-//! A media type: kept to the byte, fit for a header and a form, and without a wildcard; or refused.
+//! Parses a media type: an accepted one is kept byte for byte, fits a header and a form, and has no wildcard.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The text of the secret: read or refused, and never an empty key that lets somebody in.
+//! Parses the text of the secret: no text makes an unknown API key valid.
 #![no_main]
 
 use lambda_http::http::{HeaderMap, HeaderValue};
@@ -9,7 +9,7 @@ fuzz_target!(|secret: &str| {
     let Ok(key_set) = KeySet::parse(secret) else { return };
     assert_eq!(key_set.is_empty(), key_set.len() == 0);
     let mut headers = HeaderMap::new();
-    // One that no text holds: it is longer than any that is tried.
+    // Longer than any text that the fuzzer tries, so it cannot be in the secret.
     headers.insert("x-api-key", HeaderValue::from_str(&"a".repeat(10_000)).unwrap());
     let presented = ApiKeyDigest::from_headers(&headers).unwrap();
     assert!(secret.len() >= 10_000 || key_set.verify(&presented).is_none());

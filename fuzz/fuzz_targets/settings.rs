@@ -1,4 +1,4 @@
-//! The environment: settings within their bounds, or an error that names a variable.
+//! Parses the environment: the settings are within their bounds, or the error names a variable.
 #![no_main]
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
