@@ -1,7 +1,4 @@
-"""A local AWS: ministack on 127.0.0.1, behind TLS, since the bucket policy of template.yaml refuses plain HTTP.
-
-Not here: what is deployed to it (stack.py) and what runs in front of it (watch.py).
-"""
+"""A local AWS: ministack on 127.0.0.1, with TLS because the bucket policy of template.yaml denies plain HTTP."""
 
 import contextlib
 import os
@@ -29,12 +26,12 @@ CA = STATE / "ca.pem"
 
 
 class Failed(Exception):
-    """A step that failed, and what to do about it."""
+    """A step failed; the message contains the cause."""
 
 
 @contextlib.contextmanager
 def step(what):
-    """Says what is done, and how long it took."""
+    """Prints what is being done, and how long it took."""
     print(f"{what} … ", end="", flush=True)
     started_at = time.monotonic()
     try:
@@ -46,7 +43,7 @@ def step(what):
 
 
 def free_port(preferred):
-    """The preferred port, or another one where that is taken."""
+    """Returns the preferred port, or another one if it is taken."""
     for port in (preferred, 0):
         with contextlib.suppress(OSError), socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -55,12 +52,12 @@ def free_port(preferred):
             if free != preferred:
                 print(f"port {preferred} is taken; using {free}")
             return free
-    raise Failed(f"no port of {HOST} is free")
+    raise Failed(f"no free port on {HOST}")
 
 
 @contextlib.contextmanager
 def running(command, env, **kwargs):
-    """A program in a process group of its own, which ends with this block."""
+    """Runs a program in its own process group, and ends the group at the end of the block."""
     process = subprocess.Popen(command, env={**os.environ, **env}, cwd=PROJECT, start_new_session=True, **kwargs)
     try:
         yield process
@@ -75,9 +72,11 @@ def running(command, env, **kwargs):
 
 @contextlib.contextmanager
 def running_aws():
-    """Starts a local AWS without any state, points this program and those that it starts at it, and yields its process
-    and its folder: one for each port, so that several may run at once."""
-    forget_the_shell()
+    """Starts an empty local AWS and points this program and its children at it; yields its process and its folder.
+
+    Each port has a folder of its own, so that several can run at once.
+    """
+    clean_environment()
     port = free_port(4566)
     url = f"https://{HOST}:{port}"
     state = STATE / str(port)
@@ -101,7 +100,7 @@ def running_aws():
         "MINISTACK_SSL_KEY": str(private_key),
         "TMPDIR": str(state / "tmp"),
         "USE_SSL": "1",
-        "SSL_CERT_FILE": str(CA),  # handed on to the functions
+        "SSL_CERT_FILE": str(CA),  # passed on to the functions
     }
     with log.open("w") as output, contextlib.ExitStack() as processes:
         with step(f"starting a local AWS at {url}"):
@@ -110,8 +109,8 @@ def running_aws():
         yield process, state
 
 
-def forget_the_shell():
-    """Takes the shell's own AWS settings, settings of the function and proxies out of what is started here."""
+def clean_environment():
+    """Removes the AWS settings and the function's settings that the shell has, and bypasses its proxies."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "UPLOAD_", "API_KEYS_", "S3_")):
             del os.environ[name]
@@ -119,7 +118,7 @@ def forget_the_shell():
 
 
 def issue_certificate(certificate, private_key):
-    """Writes a certificate for 127.0.0.1, and its private key, by the certificate authority of this folder."""
+    """Issues a certificate for 127.0.0.1 from the certificate authority in .local, which is created if it is missing."""
     ca_key = STATE / "ca.key"
     if CA.exists() and ca_key.exists():
         authority = trustme.CA.from_pem(CA.read_bytes(), ca_key.read_bytes())
@@ -138,12 +137,12 @@ def write_private(path, pem):
 
 
 def wait_for(url, process, log):
-    """Waits until ministack answers anything at all, as long as its process lives."""
+    """Waits until ministack responds, whatever the status."""
     deadline = time.monotonic() + 60
     context = ssl.create_default_context(cafile=CA)
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise Failed(f"it ended with status {process.returncode}; see {log}")
+            raise Failed(f"ministack exited with status {process.returncode}; see {log}")
         try:
             urllib.request.urlopen(url, timeout=1, context=context).close()
             return
@@ -151,18 +150,18 @@ def wait_for(url, process, log):
             return
         except OSError:
             time.sleep(0.1)
-    raise Failed(f"it does not answer at {url} after 60 s; see {log}")
+    raise Failed(f"no response from {url} after 60 s; see {log}")
 
 
 def client(service):
-    """A client of the local AWS, with the rights of its root user."""
+    """Returns a client of the local AWS for its root user."""
     return botocore.session.Session().create_client(service)
 
 
 @contextlib.contextmanager
-def said_plainly(command, status_if_interrupted=130):
-    """Ends the program with one line where a step failed, and with a status of its own where it was told to stop."""
-    # A terminal that is closed, and `kill`, end what was started as Ctrl-C does.
+def exit_on_failure(command, status_if_interrupted=130):
+    """Exits with one line of text if a step fails, and with `status_if_interrupted` on Ctrl-C."""
+    # Closing the terminal and `kill` also have to end the processes that were started.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:

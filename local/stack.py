@@ -1,10 +1,13 @@
-"""The stack of template.yaml on a local AWS, from the very build that `sam deploy` sends to AWS.
+"""Deploys the stack of template.yaml to a local AWS, from the build that goes to AWS.
 
-    stack.py run                        deploys it, uploads a file through it, and shows its log until Ctrl-C (make run)
-    stack.py with COMMAND ARGUMENT...   runs a command beside an empty local AWS (make e2e, make load)
-    stack.py deploy NAME KEY=VALUE...   deploys a stack with these parameters, or updates it, inside of `with`
-    stack.py delete NAME                deletes it
-    stack.py call SERVICE OPERATION JSON    calls anything else of the local AWS as its root user, as boto names it
+    stack.py run                            deploys it, uploads a file through it and shows its log (make run)
+    stack.py with COMMAND ARGUMENT...       runs a command next to an empty local AWS (make e2e, make load)
+
+Inside the command of `with`:
+
+    stack.py deploy NAME KEY=VALUE...       deploys or updates a stack with these parameters; prints its outputs
+    stack.py delete NAME                    deletes a stack
+    stack.py call SERVICE OPERATION JSON    calls any operation as the root user, by its name in boto
 """
 
 import contextlib
@@ -17,7 +20,7 @@ import time
 
 import requests
 
-from aws import CA, PROJECT, REGION, STATE, VENV_BIN, Failed, client, running, running_aws, said_plainly, step
+from aws import CA, PROJECT, REGION, STATE, VENV_BIN, Failed, client, exit_on_failure, running, running_aws, step
 
 STACK = "presigned-upload"
 ARTIFACTS = "artifacts"
@@ -25,7 +28,7 @@ FILE = PROJECT / "README.md"
 
 
 def deploy(stack_name, parameters):
-    """Deploys or updates a stack; what its outputs are, and the API key that it has made."""
+    """Deploys or updates a stack, and returns its outputs and its first API key."""
     s3 = client("s3")
     with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
         s3.create_bucket(Bucket=ARTIFACTS, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -45,34 +48,34 @@ def delete(stack_name):
 
 
 def run_sam(command, stack_name):
-    """Runs sam without its output, unless it fails."""
+    """Runs sam, and shows its output only if it fails."""
     log = STATE / f"sam-{stack_name}.log"
     with log.open("w") as output:
         status = subprocess.run(command, cwd=PROJECT, stdout=output, stderr=output).returncode
     if status != 0:
         last = "\n".join(log.read_text().splitlines()[-15:])
-        raise Failed(f"sam ended with status {status}; see {log}, which ends with:\n{last}")
+        raise Failed(f"sam exited with status {status}; the end of {log}:\n{last}")
 
 
 def upload_and_read_back(stack):
-    """Asks for a presigned POST, uploads a file with it, and reads it back from the bucket."""
+    """Requests a presigned POST, uploads a file with it and reads it back from the bucket."""
     local_url = os.environ["AWS_ENDPOINT_URL"]
     session = requests.Session()
     session.trust_env = False
     session.verify = str(CA)
-    # The name of the API is one that only browsers and curl find on 127.0.0.1 by themselves.
+    # Only browsers and curl resolve the host name of the API to 127.0.0.1 by themselves.
     headers = {"Host": stack["ApiUrl"].removeprefix("https://"), "Authorization": f"Bearer {stack['ApiKey']}"}
     body = {"fileName": FILE.name, "fileType": "text/markdown"}
     granted = session.post(f"{local_url}/media/", headers=headers, json=body, timeout=30)
     if granted.status_code != 200:
-        raise Failed(f"the API answered {granted.status_code}: {granted.text}")
+        raise Failed(f"the API returned {granted.status_code}: {granted.text}")
     grant = granted.json()
     uploaded = session.post(grant["url"], data=grant["fields"], files={"file": FILE.read_bytes()}, timeout=30)
     if uploaded.status_code != 204:
-        raise Failed(f"S3 answered {uploaded.status_code}: {uploaded.text}")
+        raise Failed(f"S3 returned {uploaded.status_code}: {uploaded.text}")
     stored = client("s3").get_object(Bucket=stack["BucketName"], Key=grant["fileKey"])["Body"].read()
     if stored != FILE.read_bytes():
-        raise Failed(f"s3://{stack['BucketName']}/{grant['fileKey']} is not the file that was uploaded")
+        raise Failed(f"s3://{stack['BucketName']}/{grant['fileKey']} differs from the uploaded file")
 
 
 def log_events(logs, log_group, start_time=0):
@@ -81,7 +84,7 @@ def log_events(logs, log_group, start_time=0):
 
 
 def follow(log_group):
-    """Prints the lines of a log group as they come in."""
+    """Prints new lines of a log group, forever."""
     logs, shown, start_time = client("logs"), set(), 0
     while True:
         for event in log_events(logs, log_group, start_time):
@@ -112,12 +115,12 @@ the API:      {stack["ApiUrl"]}
 the API key:  {stack["ApiKey"]}
 the bucket:   {stack["BucketName"]}
 
-Ask, then upload; paste this into another terminal, in this folder:
+To upload {FILE.name}, paste these two lines into another terminal, in this folder:
 
 {curl} {stack["ApiUrl"]}/media/ -H {authorization} -d '{body}' -o grant.json
 python3 local/form.py grant.json | {curl} -i --config - -F file=@{FILE.name}
 
-The function's log, until Ctrl-C:
+The function's log; press Ctrl-C to stop:
 """)
         follow(log_group)
 
@@ -125,19 +128,19 @@ The function's log, until Ctrl-C:
 def main():
     match sys.argv[1:]:
         case ["run"]:
-            with said_plainly("make run", status_if_interrupted=0):
+            with exit_on_failure("make run", status_if_interrupted=0):
                 run()
         case ["with", *command] if command:
-            with said_plainly("stack.py with"), running_aws(), running(command, {}) as process:
+            with exit_on_failure("stack.py with"), running_aws(), running(command, {}) as process:
                 sys.exit(process.wait())
         case ["deploy", stack_name, *parameters]:
-            with said_plainly("stack.py deploy"):
+            with exit_on_failure("stack.py deploy"):
                 print(json.dumps(deploy(stack_name, dict(parameter.split("=", 1) for parameter in parameters))))
         case ["delete", stack_name]:
-            with said_plainly("stack.py delete"):
+            with exit_on_failure("stack.py delete"):
                 delete(stack_name)
         case ["call", service, operation, arguments]:
-            with said_plainly("stack.py call"):
+            with exit_on_failure("stack.py call"):
                 print(json.dumps(getattr(client(service), operation)(**json.loads(arguments)), default=str))
         case _:
             sys.exit(__doc__)

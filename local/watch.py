@@ -1,16 +1,16 @@
-"""`cargo lambda watch` beside a local AWS: the function with hot reload, a bucket, a secret and the function's role.
+"""`make watch`: serves the function with hot reload, next to a local AWS with a bucket, a secret and a role.
 
-Run by `make watch`. Everything listens on 127.0.0.1 and ends with Ctrl-C. The stack of template.yaml is in stack.py.
+Everything listens on 127.0.0.1 and stops on Ctrl-C. Nothing of template.yaml is deployed; stack.py does that.
 """
 
 import json
 import os
 
-from aws import CA, HOST, REGION, VENV_BIN, Failed, client, free_port, running, running_aws, said_plainly, step
+from aws import CA, HOST, REGION, VENV_BIN, Failed, client, exit_on_failure, free_port, running, running_aws, step
 
 BUCKET = "uploads"
 SECRET = "api-keys"
-API_KEY = "local-api-key"  # what the files of events/ present
+API_KEY = "local-api-key"  # also in the files of events/
 ROLE = "presigned-upload"
 
 TRUST_POLICY = {
@@ -19,11 +19,11 @@ TRUST_POLICY = {
 }
 
 
-def make_resources():
-    """The bucket, the secret, and temporary credentials of a role that may do what the function may do."""
+def create_resources():
+    """Creates the bucket, the secret and a role with the function's rights; returns credentials of the role."""
     client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     secret = client("secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps({"default": API_KEY}))
-    # What template.yaml allows the function on S3 and Secrets Manager, and nothing else.
+    # The rights that template.yaml gives the function on S3 and Secrets Manager.
     role_policy = {
         "Version": "2012-10-17",
         "Statement": [
@@ -40,8 +40,8 @@ def make_resources():
 
 def main():
     with running_aws() as (_, state):
-        with step(f"making the bucket `{BUCKET}`, the secret `{SECRET}` and a role"):
-            credentials = make_resources()
+        with step(f"creating the bucket `{BUCKET}`, the secret `{SECRET}` and a role"):
+            credentials = create_resources()
         environment = {
             "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
             "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
@@ -53,18 +53,18 @@ def main():
             "UPLOAD_BUCKET": BUCKET,
             "API_KEYS_SECRET_ID": SECRET,
         }
-        # A file of the function's own: cargo has to go on trusting what this machine trusts.
+        # In a file, so that only the function trusts this certificate, and cargo still trusts those of the machine.
         env_file = state / "function.env"
         env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
         function_port = free_port(9000)
-        print(f"serving the function at http://{HOST}:{function_port}; the API key is {API_KEY}; Ctrl-C ends it")
-        print("a warning about AWS_LAMBDA_MAX_CONCURRENCY means nothing: cargo-lambda sets it for every function")
+        print(f"serving the function at http://{HOST}:{function_port} with the API key {API_KEY}; press Ctrl-C to stop")
+        print("you can ignore a warning about AWS_LAMBDA_MAX_CONCURRENCY, which cargo-lambda sets for every function")
         command = [VENV_BIN / "cargo-lambda", "lambda", "watch", "--env-file", env_file]
         command += ["--invoke-address", HOST, "--invoke-port", str(function_port), "--disable-cors"]
         with running(command, {}) as watch:
-            raise Failed(f"cargo lambda watch ended with status {watch.wait()}; what it says stands above")
+            raise Failed(f"cargo lambda watch exited with status {watch.wait()}; see its output above")
 
 
 if __name__ == "__main__":
-    with said_plainly("make watch", status_if_interrupted=0):
+    with exit_on_failure("make watch", status_if_interrupted=0):
         main()
