@@ -1,9 +1,9 @@
-//! Links the function to a fixed address, so that there is nothing to relocate at its start.
+//! Links the function at a fixed address, so that nothing has to be relocated at startup.
 //!
-//! Not by `-C relocation-model=static`: in a build for glibc, as the tests are, a dependency is a shared library as well
-//! (`crc-fast`), which cannot be built so.
+//! `-C relocation-model=static` would do the same, but fails for glibc, which the tests use: the dependency `crc-fast` is
+//! also built as a shared library, which must be relocatable.
 
-#![expect(clippy::disallowed_methods, reason = "what is built is said in the environment")]
+#![expect(clippy::disallowed_methods, reason = "cargo passes the target in the environment")]
 
 use std::env;
 
