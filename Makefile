@@ -5,8 +5,8 @@ export ARCHITECTURE ?= x86_64
 TARGET = $(subst arm64,aarch64,$(ARCHITECTURE))-unknown-linux-musl
 # cargo-lambda finds its linker in the same folder, and adds the target to Rust if it is missing.
 COMPILE = PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --locked --release --target $(TARGET)
-# The last name in the file: `make deploy` appends yours to the default.
-STACK ?= $(shell sed -n 's/^stack_name = "\(.*\)"/\1/p' samconfig.toml | tail -1)
+# The last name of the default environment: `make deploy` appends yours.
+STACK ?= $(shell awk -F '"' '/^\[/ { mine = /^\[default/ } mine && /^stack_name/ { name = $$2 } END { print name }' samconfig.toml)
 # $(call need,PROGRAMS,HOW TO INSTALL THEM)
 need = @for it in $(1); do command -v $$it >/dev/null || { echo "$$it is missing; install it: $(2)" >&2; exit 1; }; done
 
