@@ -1,355 +1,196 @@
-//! How long a Lambda function takes from its start to its first answer, and what an answer costs once it is warm.
-//!
-//!     cold-start run FILE RESULTS [ROUNDS]      measures the candidates of a JSON file, and writes results as JSON
-//!     cold-start parts CRITERION RESULTS        gathers what the parts of one request take, and writes it as JSON
-//!     cold-start report PROJECT                 makes tables and plots of both results, into docs/ and the README
-//!     cold-start count FILE NAME                counts instructions of one candidate, with callgrind
-//!
-//! Each process has a Runtime API of its own and reads its secret over TLS. Candidates take turns, so that whatever else
-//! the machine does falls on all of them. An answer is checked before it is counted.
+//! Measures how long Lambda functions take from their start to their first response, and what a warm request costs.
 
-mod answers;
-mod count;
-mod parts;
-mod process;
+mod function;
 mod report;
+mod responses;
 mod servers;
 
 use std::{
     env, fs,
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
-    io::Write as _,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
+    path::{Path, absolute},
+    process::Command,
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
-use bytes::Bytes;
-use flate2::{Compression, write::DeflateEncoder};
-use serde::{Deserialize, Serialize};
-use tokio::{
-    runtime,
-    task::LocalSet,
-    time::{sleep, timeout},
-};
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::time::sleep;
 
 use crate::{
-    answers::{API_KEY, CONTENT_TYPE, FILE_NAME, check},
-    process::{Candidate, CpuShare, Process, Trust, Usage},
-    servers::{Event, RuntimeApi, SecretsManager},
+    function::{Candidate, Function, Surroundings},
+    report::{Figures, Results, round},
 };
 
-/// How long anything that is waited for may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a process has between asking for its first event and getting it.
-const SETTLED: Duration = Duration::from_millis(20);
+const USAGE: &str = "usage:
+  cold-start run FILE RESULTS [ROUNDS]   measure the candidates in FILE and write RESULTS, both JSON
+  cold-start report PROJECT              update a project's documents and plots from its docs/cold-start.json
+  cold-start count FILE NAME             count the instructions of one candidate in FILE";
 const ROUNDS: usize = 30;
 const WARM_ROUNDS: usize = 3;
-/// What is answered before the warm requests are measured, and then measured, in one process.
-const WARM_UP: usize = 500;
+/// Not measured.
+const WARM_UP_REQUESTS: usize = 500;
 const WARM_REQUESTS: usize = 2000;
-/// After how many requests the memory of one long-lived process is read; the first candidate's.
-const ENDURED: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
+/// Enough that what happens only once does not matter.
+const COUNTED_REQUESTS: i64 = 200;
+/// What a process still does after asking for its first event belongs to its init phase, which has a whole CPU.
+const SETTLES_IN: Duration = Duration::from_millis(20);
 
-fn main() -> Result<()> {
+type Samples = Figures<Vec<f64>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    match arguments[..] {
-        ["run", file, results] => LocalSet::new().block_on(&runtime, run(file.as_ref(), results.as_ref(), None)),
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["run", file, results] => run(file.as_ref(), results.as_ref(), None).await,
         ["run", file, results, rounds] => {
-            let rounds = rounds.parse().context("ROUNDS is no number")?;
-            LocalSet::new().block_on(&runtime, run(file.as_ref(), results.as_ref(), Some(rounds)))
+            let rounds = rounds.parse().context("ROUNDS is not a number")?;
+            run(file.as_ref(), results.as_ref(), Some(rounds)).await
         }
-        ["parts", criterion, results] => parts::gather(criterion.as_ref(), results.as_ref()),
         ["report", project] => report::write(project.as_ref()),
-        ["count", file, name] => LocalSet::new().block_on(&runtime, count::count(file.as_ref(), name)),
-        _ => bail!(
-            "expected `run FILE RESULTS [ROUNDS]`, `parts CRITERION RESULTS`, `report PROJECT` or `count FILE NAME`"
-        ),
+        ["count", file, name] => count(file.as_ref(), name).await,
+        _ => bail!(USAGE),
     }
 }
 
-/// What a run has measured.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Results {
-    pub date: String,
-    pub machine: String,
-    pub rounds: usize,
-    pub candidates: Vec<Measured>,
-    pub endured: Vec<Endured>,
+/// Reads a candidates file, and changes to its folder, where the commands run.
+fn read_candidates(file: &Path) -> Result<Vec<Candidate>> {
+    let json = fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
+    let candidates = serde_json::from_str(&json).with_context(|| format!("{} is not valid", file.display()))?;
+    env::set_current_dir(absolute(file)?.parent().context("it is in no folder")?)?;
+    Ok(candidates)
 }
 
-/// What was measured of one candidate, each figure as often as there were rounds.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Measured {
-    pub name: String,
-    pub cold: Vec<Cold>,
-    /// The same with the CPU share of 128 MB from the first event on.
-    pub cold_at_128_mb: Vec<Cold>,
-    pub warm: Vec<Warm>,
-    pub artifact: Option<Artifact>,
-}
-
-/// What is uploaded to Lambda, where that is one file.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Artifact {
-    pub bytes: u64,
-    /// As an archive holds it.
-    pub deflated_bytes: u64,
-}
-
-impl Artifact {
-    fn of(path: &Path) -> Result<Self> {
-        let file = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let mut deflated = DeflateEncoder::new(Vec::new(), Compression::default());
-        deflated.write_all(&file)?;
-        Ok(Self { bytes: file.len() as u64, deflated_bytes: deflated.finish()?.len() as u64 })
-    }
-}
-
-/// The start of a process, until its first answer.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Cold {
-    pub until_asked_ms: f64,
-    /// Without the wait between asking for the first event and getting it.
-    pub until_answered_ms: f64,
-    pub cpu_ms: f64,
-    pub page_faults: u64,
-    pub peak_kib: u64,
-    pub threads: u64,
-}
-
-/// A process that has answered before.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Warm {
-    pub p50_us: f64,
-    pub p99_us: f64,
-    /// Of all its threads.
-    pub cpu_ms_for_1000: f64,
-    pub peak_kib: u64,
-    pub connections: u64,
-    pub secret_reads: u64,
-}
-
-/// The memory of one process after many requests.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Endured {
-    pub requests: u64,
-    pub peak_kib: u64,
-}
-
-/// All that is needed to start a candidate.
-pub struct Bench {
-    pub folder: PathBuf,
-    secrets_manager: SecretsManager,
-    trust: Trust,
-    event: Bytes,
-    _certificates: tempfile::TempDir,
-}
-
-impl Bench {
-    pub async fn new(file: &Path) -> Result<Self> {
-        let certificates = tempfile::tempdir()?;
-        let trust = Trust { ours: certificates.path().join("ours.pem"), all: certificates.path().join("all.pem") };
-        let secret = serde_json::json!({ "default": API_KEY }).to_string();
-        let secrets_manager = SecretsManager::start(&secret, &trust.ours).await?;
-        // Debian's and Amazon Linux's.
-        let of_the_system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
-        let bundle = of_the_system.iter().find_map(|path| fs::read(path).ok());
-        let mut bundle = bundle.context("this machine has no bundle of certificates; install ca-certificates")?;
-        bundle.extend(fs::read(&trust.ours)?);
-        fs::write(&trust.all, bundle)?;
-        let folder = file.canonicalize()?.parent().context("the file is in no folder")?.to_owned();
-        Ok(Self { folder, secrets_manager, trust, event: event().into(), _certificates: certificates })
-    }
-
-    /// Starts a candidate and waits for its first answer.
-    pub async fn start(&self, candidate: &Candidate, share: Option<&CpuShare>) -> Result<Started> {
-        let mut runtime_api = RuntimeApi::start().await?;
-        let process = Process::start(candidate, &self.folder, &runtime_api, &self.secrets_manager, &self.trust)?;
-        let asked_at = match next(&mut runtime_api).await? {
-            Event::Asked(at) => at,
-            other => bail!("it did not ask for an event: {other:?}"),
-        };
-        // What it still does after it has asked must not be charged to the share.
-        sleep(SETTLED).await;
-        if let Some(share) = share {
-            share.hold(&process)?;
-        }
-        runtime_api.invoke(&self.event)?;
-        let (handed_at, answered_at) = answered(&mut runtime_api, candidate).await?;
-        let until_asked = asked_at - process.started_at;
-        let usage = process.usage()?;
-        let cold = Cold {
-            until_asked_ms: ms(until_asked),
-            until_answered_ms: ms(until_asked + (answered_at - handed_at)),
-            cpu_ms: ms(usage.cpu),
-            page_faults: usage.page_faults,
-            peak_kib: usage.peak_kib,
-            threads: usage.threads,
-        };
-        Ok(Started { process, runtime_api, cold })
-    }
-
-    /// Hands a process one more event.
-    pub fn invoke(&self, started: &Started) -> Result<()> {
-        started.runtime_api.invoke(&self.event)
-    }
-
-    async fn warm(&self, candidate: &Candidate) -> Result<Warm> {
-        self.secrets_manager.take_reads();
-        let mut started = self.start(candidate, None).await?;
-        let mut times = Vec::with_capacity(WARM_REQUESTS);
-        let mut before: Option<Usage> = None;
-        for number in 0..WARM_UP + WARM_REQUESTS {
-            if number == WARM_UP {
-                before = Some(started.process.usage()?);
-            }
-            self.invoke(&started)?;
-            let (handed_at, answered_at) = answered(&mut started.runtime_api, candidate).await?;
-            if number >= WARM_UP {
-                times.push((answered_at - handed_at).as_secs_f64() * 1e6);
-            }
-        }
-        let after = started.process.usage()?;
-        let cpu = after.cpu - before.context("nothing was measured")?.cpu;
-        times.sort_unstable_by(f64::total_cmp);
-        let at = |hundredths: usize| times.get(times.len() * hundredths / 100).copied().unwrap_or(f64::NAN);
-        let warm = Warm {
-            p50_us: at(50),
-            p99_us: at(99),
-            cpu_ms_for_1000: ms(cpu) * 1000.0 / WARM_REQUESTS as f64,
-            peak_kib: after.peak_kib,
-            connections: started.runtime_api.connections(),
-            secret_reads: self.secrets_manager.take_reads(),
-        };
-        started.process.end().await?;
-        Ok(warm)
-    }
-
-    /// Reads the memory of one process while it answers a million requests.
-    async fn endure(&self, candidate: &Candidate) -> Result<Vec<Endured>> {
-        let mut started = self.start(candidate, None).await?;
-        let mut answered_so_far = 1;
-        let mut endured = Vec::new();
-        for requests in ENDURED {
-            println!("memory: {requests} requests to {}", candidate.name);
-            for _ in answered_so_far..requests {
-                self.invoke(&started)?;
-                answered(&mut started.runtime_api, candidate).await?;
-            }
-            answered_so_far = requests;
-            endured.push(Endured { requests, peak_kib: started.process.usage()?.peak_kib });
-        }
-        started.process.end().await?;
-        Ok(endured)
-    }
-}
-
-/// A process that has answered once.
-pub struct Started {
-    pub process: Process,
-    pub runtime_api: RuntimeApi,
-    pub cold: Cold,
-}
-
-/// Waits for the answer to an event, and checks it: when the event was handed over, and when the answer came.
-pub async fn answered(runtime_api: &mut RuntimeApi, candidate: &Candidate) -> Result<(Instant, Instant)> {
-    loop {
-        match next(runtime_api).await? {
-            Event::Asked(_) => {}
-            Event::Answered { handed_at, answered_at, answer } => {
-                check(candidate.answers, &answer).with_context(|| format!("{} answers wrongly", candidate.name))?;
-                return Ok((handed_at, answered_at));
-            }
-            Event::Failed(report) => bail!("{} reports an error: {report}", candidate.name),
-        }
-    }
-}
-
-async fn next(runtime_api: &mut RuntimeApi) -> Result<Event> {
-    let event = timeout(PATIENCE, runtime_api.events.recv()).await.context("nothing came within a minute")?;
-    event.context("the Runtime API has ended")
-}
-
-/// What API Gateway sends of `POST /media/`, in its payload 2.0.
-fn event() -> String {
-    let body = serde_json::json!({ "fileName": FILE_NAME, "fileType": CONTENT_TYPE });
-    let event = include_str!("../../../events/media.json");
-    let mut event: serde_json::Value = serde_json::from_str(event).unwrap_or_default();
-    event["headers"]["authorization"] = format!("Bearer {API_KEY}").into();
-    event["body"] = body.to_string().into();
-    event.to_string()
-}
-
-pub fn candidates(file: &Path) -> Result<Vec<Candidate>> {
-    let text = fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} holds no list of candidates", file.display()))
-}
-
-/// A run with as many rounds as asked for leaves out the million requests to the first candidate.
-async fn run(file: &Path, results: &Path, asked_for: Option<usize>) -> Result<()> {
-    let rounds = asked_for.unwrap_or(ROUNDS);
-    let candidates = candidates(file)?;
-    let bench = Bench::new(file).await?;
-    let mut measured = Vec::new();
-    for candidate in &candidates {
-        let artifact = candidate.artifact.as_ref().map(|path| Artifact::of(&bench.folder.join(path))).transpose()?;
-        let name = candidate.name.clone();
-        measured.push(Measured { name, cold: vec![], cold_at_128_mb: vec![], warm: vec![], artifact });
-    }
-    // Each program is read from the disk once, and not out of pages that its build has left behind.
-    std::process::Command::new("sync").status()?;
-    fs::write("/proc/sys/vm/drop_caches", "3").context("the page cache cannot be emptied; run this as root")?;
+/// Leaves out the million requests to the first candidate if a number of rounds is given.
+async fn run(file: &Path, results: &Path, given_rounds: Option<usize>) -> Result<()> {
+    let results = absolute(results)?;
+    let candidates = read_candidates(file)?;
+    let surroundings = Surroundings::prepare().await?;
+    let samples = |candidate: &Candidate| Samples { name: candidate.name.clone(), ..Samples::default() };
+    let mut samples: Vec<_> = candidates.iter().map(samples).collect();
+    // Programs that were just built must not have an advantage over those that are read from the disk.
+    Command::new("sync").status()?;
+    fs::write("/proc/sys/vm/drop_caches", "3").context("could not empty the page cache; run this as root")?;
+    let rounds = given_rounds.unwrap_or(ROUNDS);
     for round in 1..=rounds {
         println!("cold starts: round {round} of {rounds}");
-        // Each of them with a whole CPU, and with the share.
-        for number in shuffled(round, candidates.len() * 2) {
-            let (candidate, measured) = (&candidates[number / 2], &mut measured[number / 2]);
-            let share = (number % 2 == 1).then(CpuShare::new).transpose()?;
-            let started = bench.start(candidate, share.as_ref()).await.with_context(|| candidate.name.clone())?;
-            let starts = if share.is_some() { &mut measured.cold_at_128_mb } else { &mut measured.cold };
-            starts.push(started.cold);
-            started.process.end().await?;
+        // Candidates take turns, so that what else the machine does affects all of them. Each starts twice: with a
+        // whole CPU, and with the share of 128 MB.
+        for number in shuffle(round, candidates.len() * 2) {
+            let (candidate, samples) = (&candidates[number / 2], &mut samples[number / 2]);
+            let function = Function::start(candidate, &surroundings).await?;
+            if number % 2 == 0 {
+                measure_start(function, samples).await?;
+            } else {
+                measure_start_at_128_mb(function, samples).await?;
+            }
         }
     }
     for round in 1..=WARM_ROUNDS {
         println!("warm requests: round {round} of {WARM_ROUNDS}");
-        for (candidate, measured) in candidates.iter().zip(&mut measured) {
-            measured.warm.push(bench.warm(candidate).await.with_context(|| candidate.name.clone())?);
+        for (candidate, samples) in candidates.iter().zip(&mut samples) {
+            measure_warm_requests(Function::start(candidate, &surroundings).await?, samples).await?;
         }
     }
-    let endured = match (candidates.first(), asked_for) {
-        (Some(first), None) => bench.endure(first).await?,
-        _ => Vec::new(),
+    let memory_mb = match (candidates.first(), given_rounds) {
+        (Some(first), None) => Some(measure_memory(Function::start(first, &surroundings).await?).await?),
+        _ => None,
     };
-    let run = Results { date: today()?, machine: machine()?, rounds, candidates: measured, endured };
-    fs::write(results, serde_json::to_string_pretty(&run)? + "\n")?;
-    println!("written: {}", results.display());
+    let candidates = samples.into_iter().map(Samples::summarize).collect();
+    let run = Results { measured: describe_run()?, rounds, candidates, memory_mb };
+    let json = serde_json::to_string_pretty(&run)? + "\n";
+    // Only quartiles are indented by eight columns; this puts those of a figure on one line.
+    let json = json.replace("[\n        ", "[").replace(",\n        ", ", ").replace("\n      ]", "]");
+    fs::write(&results, json).with_context(|| format!("could not write {}", results.display()))?;
+    let (cold, warm) = (report::format_cold_table(&run)?, report::format_warm_table(&run)?);
+    println!("\n{cold}\n\n{warm}\n\nwrote {}", results.display());
     Ok(())
 }
 
-/// The starts of a round, in an order that is another one each round.
-fn shuffled(round: usize, count: usize) -> Vec<usize> {
+async fn measure_start(mut function: Function, samples: &mut Samples) -> Result<()> {
+    sleep(SETTLES_IN).await;
+    samples.next_ms.push(as_ms(function.asked_in));
+    samples.response_ms.push(as_ms(function.asked_in + function.invoke().await?));
+    function.stop().await
+}
+
+async fn measure_start_at_128_mb(mut function: Function, samples: &mut Samples) -> Result<()> {
+    sleep(SETTLES_IN).await;
+    function.limit_cpu()?;
+    samples.response_at_128_mb_ms.push(as_ms(function.asked_in + function.invoke().await?));
+    function.stop().await
+}
+
+async fn measure_warm_requests(mut function: Function, samples: &mut Samples) -> Result<()> {
+    for _ in 0..WARM_UP_REQUESTS {
+        function.invoke().await?;
+    }
+    let mut times_us = Vec::with_capacity(WARM_REQUESTS);
+    for _ in 0..WARM_REQUESTS {
+        times_us.push(as_ms(function.invoke().await?) * 1000.0);
+    }
+    times_us.sort_unstable_by(f64::total_cmp);
+    samples.p50_us.push(times_us[WARM_REQUESTS / 2]);
+    samples.p99_us.push(times_us[WARM_REQUESTS * 99 / 100]);
+    samples.memory_mb.push(function.peak_memory_mb()?);
+    function.stop().await
+}
+
+/// Reads the memory after 1,000 and after 1,000,000 requests.
+async fn measure_memory(mut function: Function) -> Result<[f64; 2]> {
+    println!("memory: 1,000,000 requests");
+    let mut memory_mb = [0.0; 2];
+    for (requests, memory_mb) in [1_000, 999_000].into_iter().zip(&mut memory_mb) {
+        for _ in 0..requests {
+            function.invoke().await?;
+        }
+        *memory_mb = round(function.peak_memory_mb()?);
+    }
+    function.stop().await?;
+    Ok(memory_mb)
+}
+
+/// Prints two numbers: the instructions until the first response, and those of a warm request.
+///
+/// The last file that callgrind wrote stays in `target/`, for `callgrind_annotate`.
+async fn count(file: &Path, name: &str) -> Result<()> {
+    let candidate = read_candidates(file)?.into_iter().find(|candidate| candidate.name == name);
+    let mut candidate = candidate.with_context(|| format!("there is no candidate `{name}`"))?;
+    let valgrind = ["valgrind", "--quiet", "--tool=callgrind", "--callgrind-out-file=target/callgrind.out"];
+    candidate.command.splice(..0, valgrind.map(str::to_owned));
+    let surroundings = Surroundings::prepare().await?;
+    let mut totals = [0; 2];
+    for (requests, total) in [1, 1 + COUNTED_REQUESTS].into_iter().zip(&mut totals) {
+        let mut function = Function::start(&candidate, &surroundings).await?;
+        for _ in 0..requests {
+            function.invoke().await?;
+        }
+        // SIGTERM, unlike SIGKILL, lets valgrind write its file.
+        Command::new("kill").arg(function.id.to_string()).status()?;
+        function.process.wait().await?;
+        let counts = fs::read_to_string("target/callgrind.out").context("callgrind wrote nothing")?;
+        let line = counts.lines().find_map(|line| line.strip_prefix("totals: "));
+        *total = line.context("callgrind wrote no total")?.trim().parse()?;
+    }
+    let [first, all] = totals;
+    ensure!(all > first, "more requests took fewer instructions: {first}, then {all}");
+    println!("{first} {}", (all - first) / COUNTED_REQUESTS);
+    Ok(())
+}
+
+/// The numbers below `count`, in a different order each round.
+fn shuffle(round: usize, count: usize) -> Vec<usize> {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
     let mut numbers: Vec<_> = (0..count).collect();
     numbers.sort_unstable_by_key(|number| hasher.hash_one((round, number)));
     numbers
 }
 
-fn today() -> Result<String> {
-    let date = std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]).output()?;
-    Ok(String::from_utf8(date.stdout)?.trim().to_owned())
+/// The date, the CPU and the kernel.
+fn describe_run() -> Result<String> {
+    let script = r#"echo "$(date -u +%F), $(sed -n '/^model name/ { s/.*: //p; q }' /proc/cpuinfo), $(uname -sr)""#;
+    Ok(String::from_utf8(Command::new("sh").args(["-c", script]).output()?.stdout)?.trim().to_owned())
 }
 
-fn machine() -> Result<String> {
-    let info = fs::read_to_string("/proc/cpuinfo")?;
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("");
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    Ok(format!("{}, Linux {}", model.trim_start_matches(['\t', ':', ' ']), kernel.trim()))
-}
-
-fn ms(duration: Duration) -> f64 {
+fn as_ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }

@@ -1,4 +1,4 @@
-//! What `lambda_http` costs by itself: it answers with the body that came in.
+//! A function that returns the request's body: what `lambda_http` costs by itself.
 
 use std::convert::Infallible;
 
