@@ -145,7 +145,7 @@ impl Function {
     /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>.
     pub fn limit_cpu(&self) -> Result<()> {
         let group = self.control_group();
-        fs::create_dir(&group).context("could not create a control group; run this as root")?;
+        fs::create_dir_all(&group).context("could not create a control group; run this as root")?;
         // 128/1769 of 20 ms, for cgroup v2 or v1.
         if group.join("cpu.max").exists() {
             fs::write(group.join("cpu.max"), "1447 20000")?;
