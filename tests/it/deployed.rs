@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::{process::Command, sync::OnceCell};
 
 use crate::{
+    documents::Document,
     fixture::{client_builder, read},
     tampering::{Server, Upload, faults},
     uploads::file,
@@ -534,4 +535,33 @@ async fn answers_are_those_of_openapi_yaml() {
 
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn commands_in_documents_succeed() {
+    let stack = default_stack().await;
+    let mut uploads = 0;
+
+    for document in Document::all() {
+        let script = document.script();
+        let mut command = Command::new("bash");
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["-euo", "pipefail", "-c", &script]).stdin(Stdio::null());
+        // `Url` has added a slash at the end, and the documents write `$API_URL/media/`.
+        command.env("API_URL", stack.api_url.as_str().trim_end_matches('/')).env("API_KEY", &stack.api_key);
+        command.env("BUCKET", &stack.bucket).env("CURL_CA_BUNDLE", environment("AWS_CA_BUNDLE"));
+
+        let output = command.output().await.unwrap();
+
+        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+        let context = format!("{}: {}\n{script}\n{stdout}\n{stderr}", document.path, output.status);
+        let statuses = stdout.lines().filter_map(|line| line.strip_prefix("HTTP/")?.split(' ').nth(1));
+        let statuses: Vec<_> = statuses.filter(|status| *status != "100").collect();
+        assert!(output.status.success(), "{context}");
+        assert!(statuses.iter().all(|status| status.starts_with('2')), "{context}");
+        assert_eq!(statuses.len(), script.matches("curl -sSi").count(), "{context}");
+        uploads += statuses.len();
+    }
+
+    assert_ne!(uploads, 0, "no document shows an upload");
 }

@@ -1,57 +1,309 @@
-//! The documents say what the code does: the README has the settings of `Config` with their defaults, and the answers of
-//! `openapi.yaml` are those of `handle`.
-//!
-//! Not here: the template, which `template` reads.
+//! Compares the documents with the code: tables, counts, links and commands of the Markdown files, and the examples of
+//! `openapi.yaml`. `deployed` runs the shell blocks.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::UNIX_EPOCH,
+};
 
-use lambda_http::{Body, Response};
-use presigned_upload::{app::App, body::MAX_BYTES, config::Config, handler::handle};
+use lambda_http::{Body, Response, http::StatusCode};
+use presigned_upload::{app::App, body::MAX_BYTES, config::Config, handler::handle, metrics::RequestMetrics};
 use serde_json::{Value, json};
 
-use crate::fixture::{API_KEY, Endpoints, FIXED, app, config, json_of, read, request, sdk_config, yaml};
+use crate::{
+    fixture::{API_KEY, Endpoints, FIXED, app, config, json_of, read, request, sdk_config, yaml},
+    tampering::{FORM_ALTERATIONS, URL_ALTERATIONS},
+};
 
-/// The settings and their defaults, as the code has them.
-fn settings() -> Vec<(String, String)> {
-    let setting = |name: &str, default: Option<&str>| (name.to_owned(), default.unwrap_or("required").to_owned());
-    Config::VARIABLES.iter().map(|variable| setting(variable.name, variable.default)).collect()
+/// The start of a shell block that `deployed` does not run.
+const NEEDS_AWS: &str = "# needs an AWS account\n";
+
+/// A Markdown file of the project.
+pub(crate) struct Document {
+    /// Relative to the project.
+    pub(crate) path: String,
+    text: String,
 }
 
-/// The first and the last cell of each row of the table under a heading of the README, without their backticks.
-fn table(readme: &str, heading: &str) -> Vec<(String, String)> {
-    let (_, section) = readme.split_once(&format!("\n{heading}\n")).unwrap();
-    section
-        .lines()
-        .skip_while(|line| !line.starts_with("| ---"))
-        .skip(1)
-        .take_while(|line| line.starts_with('|'))
-        .map(|row| {
-            let cells: Vec<_> = row.trim_matches('|').split(" | ").map(|cell| cell.trim_matches([' ', '`'])).collect();
-            (cells[0].to_owned(), cells[cells.len() - 1].to_owned())
-        })
-        .collect()
+impl Document {
+    fn read(path: &str) -> Self {
+        Self { path: path.to_owned(), text: read(path) }
+    }
+
+    /// Reads every Markdown file in the project's folder, `docs/` and `events/`.
+    pub(crate) fn all() -> Vec<Self> {
+        let files = ["", "docs/", "events/"].into_iter().flat_map(|folder| {
+            let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+            files.map(move |file| format!("{folder}{}", file.unwrap().file_name().into_string().unwrap()))
+        });
+        let paths: BTreeSet<_> =
+            files.filter(|path| Path::new(path).extension().is_some_and(|it| it == "md")).collect();
+        paths.iter().map(|path| Self::read(path)).collect()
+    }
+
+    /// Returns the rows of the first table after a heading, without the backticks around a cell.
+    fn table(&self, heading: &str) -> Vec<Vec<&str>> {
+        let (_, section) = self.text.split_once(&format!("\n{heading}\n")).unwrap();
+        let rows = section.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+        let rows = rows.map_while(|line| line.strip_prefix('|')?.strip_suffix('|'));
+        rows.map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')).collect()).collect()
+    }
+
+    /// Splits the document at its fences, into prose and code by turns. Code starts with its language.
+    fn parts(&self) -> impl Iterator<Item = &str> {
+        self.text.split("```")
+    }
+
+    fn prose(&self) -> String {
+        self.parts().step_by(2).collect()
+    }
+
+    fn shell_blocks(&self) -> impl Iterator<Item = &str> {
+        self.parts().skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"))
+    }
+
+    /// Returns the shell blocks that `deployed` runs: all but those that need AWS, and those that only fetch the project
+    /// or run make. They are one script, because a block may use a file or a variable of an earlier one.
+    pub(crate) fn script(&self) -> String {
+        let is_make = |line: &str| {
+            let line = line.trim();
+            line.is_empty() || line == "make" || ["make ", "cd ", "git clone "].iter().any(|it| line.starts_with(it))
+        };
+        self.shell_blocks().filter(|block| !block.starts_with(NEEDS_AWS) && !block.lines().all(is_make)).collect()
+    }
+
+    /// Returns the targets of the links to other files and headings.
+    fn links(&self) -> Vec<String> {
+        let prose = self.prose();
+        let markdown = prose.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        let html = ["src=\"", "srcset=\"", "href=\""].into_iter().flat_map(|name| prose.split(name).skip(1));
+        let html = html.map(|rest| rest.split('"').next().unwrap());
+        markdown.chain(html).filter(|target| !target.contains("://")).map(str::to_owned).collect()
+    }
+
+    /// Returns the anchors that GitHub gives the headings, and the ids of `<a>` elements.
+    fn anchors(&self) -> BTreeSet<String> {
+        let prose = self.prose();
+        let headings = prose.lines().filter(|line| line.starts_with('#'));
+        let kept = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+        let kept = kept.map(|line| line.replace(|it: char| !it.is_alphanumeric() && it != '-' && it != '_', ""));
+        let ids = prose.split("<a id=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        kept.chain(ids).collect()
+    }
+}
+
+#[test]
+fn readme_fits_on_a_page() {
+    let lines = read("README.md").lines().count();
+
+    assert!(lines <= 120, "README.md has {lines} lines; expected at most 120");
 }
 
 #[test]
 fn readme_lists_the_settings_with_their_defaults() {
-    assert_eq!(table(&read("README.md"), "## Settings"), settings());
+    let readme = Document::read("README.md");
+    let settings = Config::VARIABLES.iter().map(|variable| (variable.name, variable.default.unwrap_or("required")));
+
+    let documented = readme.table("## Settings").into_iter().map(|row| (row[0], row[2]));
+
+    assert_eq!(documented.collect::<Vec<_>>(), settings.collect::<Vec<_>>());
 }
 
-/// What stands behind a reference of `openapi.yaml`, or the value itself.
+/// Returns the statuses and codes of all errors, from the source of the `match` that assigns them: `Error` is
+/// non-exhaustive, so a list of its variants here would not notice a new one.
+fn status_codes() -> BTreeSet<(u16, String)> {
+    let source = read("src/error.rs");
+    let pairs = source.split("(StatusCode::").skip(1).map(|rest| {
+        let (pair, _) = rest.split_once(')').unwrap();
+        let (status, code) = pair.split_once(", ").unwrap();
+        let is_named =
+            |it: &StatusCode| it.canonical_reason().unwrap_or_default().to_uppercase().replace(' ', "_") == status;
+        let status = (400..600).filter_map(|it| StatusCode::from_u16(it).ok()).find(is_named).unwrap();
+        (status.as_u16(), code.trim_matches('"').to_owned())
+    });
+    pairs.collect()
+}
+
+#[test]
+fn documents_list_the_codes_of_all_errors() {
+    let api = Document::read("docs/api.md");
+    let openapi = yaml(&read("openapi.yaml"));
+
+    let documented = api.table("## Errors").into_iter().map(|row| (row[0].parse().unwrap(), row[1].to_owned()));
+    let codes = openapi["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
+    let codes = codes.iter().map(|code| code.as_str().unwrap().to_owned());
+
+    assert_eq!(documented.collect::<BTreeSet<_>>(), status_codes());
+    assert_eq!(codes.collect::<BTreeSet<_>>(), status_codes().into_iter().map(|(_, code)| code).collect());
+}
+
+/// A metric that the function writes.
+pub(crate) struct Metric {
+    pub(crate) name: String,
+    unit: String,
+    pub(crate) dimensions: Vec<String>,
+}
+
+/// Returns every metric that a request can have, once for each set of dimensions.
+pub(crate) fn written_metrics() -> Vec<Metric> {
+    let request = RequestMetrics {
+        duration_ms: 0.5,
+        cold_start: 1,
+        granted: Some(1),
+        granted_bytes: Some(1),
+        errors: Some(1),
+        key_set_age_seconds: Some(1),
+        failed_refreshes: Some(1),
+    };
+    let embedded = request.embedded(Some("storefront"), UNIX_EPOCH).to_string();
+    let embedded: Value = serde_json::from_str(&embedded).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut metrics = Vec::new();
+    for directive in embedded["CloudWatchMetrics"].as_array().unwrap() {
+        for dimensions in directive["Dimensions"].as_array().unwrap() {
+            metrics.extend(directive["Metrics"].as_array().unwrap().iter().map(|metric| Metric {
+                name: text(&metric["Name"]),
+                unit: text(&metric["Unit"]),
+                dimensions: dimensions.as_array().unwrap().iter().map(text).collect(),
+            }));
+        }
+    }
+    metrics
+}
+
+#[test]
+fn operate_lists_the_metrics_with_their_units_and_dimensions() {
+    let operate = Document::read("docs/operate.md");
+    let mut written = BTreeMap::new();
+    for metric in written_metrics() {
+        let dimensions: &mut BTreeSet<_> = written.entry((metric.name, metric.unit)).or_default();
+        dimensions.extend(metric.dimensions.into_iter().filter(|dimension| dimension != "function_name"));
+    }
+
+    let documented = operate.table("## Metrics").into_iter().map(|row| {
+        let dimensions = row[3].split(['`', ';', ',', ' ']).filter(|it| !it.is_empty()).map(str::to_owned);
+        ((row[0].to_owned(), row[1].to_owned()), dimensions.collect())
+    });
+
+    assert_eq!(documented.collect::<BTreeMap<_, _>>(), written);
+}
+
+#[test]
+fn operate_explains_each_alarm() {
+    let operate = Document::read("docs/operate.md");
+    let template = yaml(&read("template.yaml"));
+    let resources = template["Resources"].as_object().unwrap().iter();
+    let alarms = resources.filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm");
+
+    let documented = operate.table("## Alarms").into_iter().map(|row| row[0]);
+
+    assert_eq!(documented.collect::<BTreeSet<_>>(), alarms.map(|(id, _)| id.as_str()).collect());
+}
+
+#[test]
+fn deploy_lists_the_parameters_with_their_defaults() {
+    let deploy = Document::read("docs/deploy.md");
+    let template = yaml(&read("template.yaml"));
+    let parameters = template["Parameters"].as_object().unwrap().iter().map(|(name, parameter)| {
+        let default = &parameter["Default"];
+        (name.as_str(), default.as_str().map_or_else(|| default.to_string(), str::to_owned))
+    });
+
+    let documented = deploy.table("## Parameters").into_iter().map(|row| (row[0], row[2].to_owned()));
+
+    assert_eq!(documented.collect::<BTreeMap<_, _>>(), parameters.collect());
+}
+
+#[test]
+fn documents_count_the_alterations_that_are_tried() {
+    for (document, expected) in [
+        ("SECURITY.md", format!("{FORM_ALTERATIONS} alterations of a form and {URL_ALTERATIONS} of a URL")),
+        ("README.md", format!("{FORM_ALTERATIONS} altered forms and {URL_ALTERATIONS} altered URLs")),
+    ] {
+        let text = read(document).split_whitespace().collect::<Vec<_>>().join(" ");
+
+        assert!(text.contains(&expected), "expected {expected:?} in {document}");
+    }
+}
+
+/// A promise in SECURITY.md names the modules that test it, as in (`auth`, `key_store`).
+#[test]
+fn security_names_modules_that_exist() {
+    let prose = Document::read("SECURITY.md").prose();
+    let named = prose.split("(`").skip(1).flat_map(|rest| rest.split(')').next().unwrap().split('`').step_by(2));
+
+    for module in named.filter(|name| name.chars().all(|it| it.is_ascii_lowercase() || it == '_') && !name.is_empty()) {
+        let files = ["tests/it", "src"].map(|folder| format!("{}/{folder}/{module}.rs", env!("CARGO_MANIFEST_DIR")));
+
+        assert!(files.iter().any(|file| Path::new(file).exists()), "expected a module {module}");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    for document in Document::all() {
+        for link in document.links() {
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let folder = Path::new(&document.path).parent().unwrap();
+            let path = if file.is_empty() { document.path.clone() } else { folder.join(file).display().to_string() };
+
+            assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path).exists(), "{}: {link}", document.path);
+            if !anchor.is_empty() {
+                assert!(Document::read(&path).anchors().contains(anchor), "{}: {link}", document.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn make_targets_in_documents_exist() {
+    let makefile = read("Makefile");
+    let rules = makefile.lines().filter(|line| line.contains("## ")).filter_map(|line| line.split_once(':'));
+    let targets: BTreeSet<_> = rules.map(|(target, _)| target).collect();
+    for document in Document::all() {
+        let prose = document.prose();
+        let inline = prose.split('`').skip(1).step_by(2);
+
+        let commands = document.shell_blocks().flat_map(str::lines).chain(inline);
+
+        for command in commands.filter_map(|command| command.trim().strip_prefix("make ")) {
+            let words = command.split_whitespace().take_while(|word| !word.starts_with('#'));
+            for target in words.filter(|word| !word.contains('=')) {
+                assert!(targets.contains(target), "{}: make {command}", document.path);
+            }
+        }
+    }
+}
+
+/// `deployed` runs only blocks that are marked as `sh`.
+#[test]
+fn commands_in_documents_are_marked_as_sh() {
+    for document in Document::all() {
+        for block in document.parts().skip(1).step_by(2) {
+            let language = block.lines().next().unwrap_or_default();
+
+            assert!(!["", "bash", "console", "shell"].contains(&language), "{}: ```{block}```", document.path);
+        }
+    }
+}
+
+/// Resolves a reference of `openapi.yaml`, or returns the value itself.
 fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     value["$ref"].as_str().map_or(value, |reference| document.pointer(reference.trim_start_matches('#')).unwrap())
 }
 
-/// The answer to a request with the body of an example, or with what its name says.
+/// Sends the request that an example of a response belongs to, with the body of the same name if there is one.
 async fn replay(path: &str, method: &str, example: &str, body: Option<&Value>) -> Response<Body> {
-    let answered = app(&[], None, FIXED).await;
+    let working = app(&[], None, FIXED).await;
     let body = body.map_or_else(String::new, Value::to_string);
     let (app, method, authorization, body) = match example {
         "failed" => (app_without_api_keys().await, method, Some(API_KEY), body),
-        "otherMethod" => (answered, "put", Some(API_KEY), body),
-        "tooLong" => (answered, method, Some(API_KEY), "a".repeat(MAX_BYTES + 1)),
-        "withoutKey" => (answered, method, None, body),
-        _ => (answered, method, Some(API_KEY), body),
+        "otherMethod" => (working, "put", Some(API_KEY), body),
+        "tooLong" => (working, method, Some(API_KEY), "a".repeat(MAX_BYTES + 1)),
+        "withoutKey" => (working, method, None, body),
+        _ => (working, method, Some(API_KEY), body),
     };
     let event = json!({
         "version": "2.0",
@@ -66,14 +318,14 @@ async fn replay(path: &str, method: &str, example: &str, body: Option<&Value>) -
     handle(&app, request(&event.to_string())).await
 }
 
-/// The function in front of a Secrets Manager that nobody can reach.
+/// The function with a Secrets Manager that cannot be reached.
 async fn app_without_api_keys() -> App {
     let nowhere = Endpoints { s3: None, secrets_manager: Some("http://127.0.0.1:1".to_owned()) };
     App::from_sdk_config(config(&[]), &sdk_config(nowhere).build(), FIXED).await.unwrap()
 }
 
 #[tokio::test]
-async fn examples_of_openapi_yaml_are_what_is_answered() {
+async fn examples_of_openapi_yaml_are_the_responses_of_the_function() {
     let document = yaml(&read("openapi.yaml"));
     let mut replayed = BTreeSet::new();
 
@@ -84,16 +336,16 @@ async fn examples_of_openapi_yaml_are_what_is_answered() {
                 let (content_type, content) =
                     resolve(&document, response)["content"].as_object().unwrap().iter().next().unwrap();
                 for (example, expected) in content["examples"].as_object().unwrap() {
-                    // API Gateway answers the first, and the second is that of the routes which expect a POST.
+                    // The first comes from API Gateway; the second is for the routes that expect a POST.
                     if example == "throttled" || (example == "otherMethod" && method == "get") {
                         continue;
                     }
 
-                    let answer = replay(path, method, example, requests.pointer(&format!("/{example}/value"))).await;
+                    let response = replay(path, method, example, requests.pointer(&format!("/{example}/value"))).await;
 
-                    assert_eq!(answer.status().as_str(), status, "{path} {example}");
-                    assert_eq!(answer.headers()["content-type"], content_type.as_str(), "{path} {example}");
-                    assert_eq!(json_of(&answer), expected["value"], "{path} {example}");
+                    assert_eq!(response.status().as_str(), status, "{path} {example}");
+                    assert_eq!(response.headers()["content-type"], content_type.as_str(), "{path} {example}");
+                    assert_eq!(json_of(&response), expected["value"], "{path} {example}");
                     replayed.insert(format!("{method} {status} {example}"));
                 }
             }

@@ -180,6 +180,10 @@ pub(crate) async fn faults(
     faults
 }
 
+/// The numbers that SECURITY.md names.
+pub(crate) const FORM_ALTERATIONS: usize = POSTS.len();
+pub(crate) const URL_ALTERATIONS: usize = PUTS.len();
+
 /// The alterations of a form for an image of at most 1000 bytes.
 const POSTS: [Alteration; 43] = [
     alteration("another object key", DENIED, |upload, _| upload.edit("key", "a.png", "b.png")),
