@@ -1,8 +1,7 @@
-//! The stack of template.yaml, deployed to a local AWS that enforces signatures, policies and rights.
+//! Tests the stack of `template.yaml` on a local AWS that enforces signatures, policies and permissions (`make e2e`).
 //!
-//! `local/stack.py` starts that AWS, and deploys and deletes stacks in it; see `make e2e`. It drops a slash at the end of
-//! a path before the function sees it (`events` shows that both spellings are served), and knows nothing of
-//! `s3:signatureAge` and `s3:signatureversion`.
+//! `local/stack.py` starts this AWS and deploys the stacks to it. This AWS removes a trailing slash from a path before
+//! the function sees it (`events` tests the slash), and ignores `s3:signatureAge` and `s3:signatureversion`.
 
 use std::{
     env,
@@ -32,16 +31,16 @@ use crate::{
     uploads::file,
 };
 
-/// A page that may upload, where a stack says so.
+/// The origin of a web page that may upload to [`limited_stack`].
 const ORIGIN: &str = "https://www.example.com";
 
-/// A stack with the defaults of the template, for the tests that leave it as it is.
+/// A stack with the defaults of the template, shared by the tests that do not update it.
 async fn default_stack() -> &'static Stack {
     static STACK: OnceCell<Stack> = OnceCell::const_new();
     STACK.get_or_init(|| Stack::deploy("e2e-default", &[])).await
 }
 
-/// A stack that limits what it can, for the tests that leave it as it is.
+/// A stack with limits and an allowed origin, shared by the tests that do not update it.
 async fn limited_stack() -> &'static Stack {
     static STACK: OnceCell<Stack> = OnceCell::const_new();
     let parameters = [
@@ -53,7 +52,7 @@ async fn limited_stack() -> &'static Stack {
     STACK.get_or_init(|| Stack::deploy("e2e-limited", &parameters)).await
 }
 
-/// A deployed stack: its outputs, and the API key that it has made.
+/// A deployed stack: its outputs, and the API key that it generated.
 pub(crate) struct Stack {
     name: &'static str,
     api_url: Url,
@@ -63,7 +62,7 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// Deploys the stack of this name, or updates it.
+    /// Deploys or updates the stack with this name.
     pub(crate) async fn deploy(name: &'static str, parameters: &[(&str, &str)]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| format!("{name}={value}"));
         let arguments = ["deploy", name, "S3ForcePathStyle=true"].map(str::to_owned).into_iter().chain(parameters);
@@ -82,14 +81,14 @@ impl Stack {
         stack_py(["delete", self.name].map(str::to_owned)).await;
     }
 
-    /// The name that CloudFormation has given to a resource of the stack.
+    /// Returns the name that CloudFormation gave a resource of the stack.
     async fn physical_id(&self, logical_id: &str) -> String {
         let resource = json!({ "StackName": self.name, "LogicalResourceId": logical_id });
-        let answer = call("cloudformation", "describe_stack_resource", resource).await;
-        answer["StackResourceDetail"]["PhysicalResourceId"].as_str().unwrap().to_owned()
+        let described = call("cloudformation", "describe_stack_resource", resource).await;
+        described["StackResourceDetail"]["PhysicalResourceId"].as_str().unwrap().to_owned()
     }
 
-    /// A request to the API. Only browsers and curl know that its host is this machine.
+    /// Builds a request to the API, and resolves its host, which only browsers and curl resolve by themselves.
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let host = self.api_url.host_str().unwrap();
         let address = ([127, 0, 0, 1], self.api_url.port().unwrap()).into();
@@ -97,14 +96,14 @@ impl Stack {
         client.request(method, self.api_url.join(path).unwrap())
     }
 
-    async fn ask(&self, path: &str, body: &Value) -> Response {
+    async fn request_grant(&self, path: &str, body: &Value) -> Response {
         self.request(Method::POST, path).header("x-api-key", &self.api_key).json(body).send().await.unwrap()
     }
 
     pub(crate) async fn grant(&self, path: &str, body: &Value) -> Value {
-        let answer = self.ask(path, body).await;
-        assert_eq!(answer.status(), StatusCode::OK);
-        answer.json().await.unwrap()
+        let response = self.request_grant(path, body).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        response.json().await.unwrap()
     }
 
     async fn grant_post(&self) -> Value {
@@ -115,7 +114,7 @@ impl Stack {
         self.grant("/v1/assets/presign", &json!({ "fileName": "a.png", "fileType": "image/png" })).await
     }
 
-    /// What the bucket holds under a key, read by the root user; nothing where there is no such object.
+    /// Reads an object as the root user; returns `None` if it does not exist.
     async fn stored(&self, object_key: &Value) -> Option<Vec<u8>> {
         let object_key = object_key.as_str().unwrap();
         let object = s3(&root()).get_object().bucket(&self.bucket).key(object_key).send().await;
@@ -128,7 +127,7 @@ impl Stack {
         }
     }
 
-    /// Temporary credentials of the function's own role, after its trust policy is opened to the root user.
+    /// Returns temporary credentials of the function's role, after letting the root user assume it.
     async fn role_credentials(&self) -> Credentials {
         let role = self.physical_id("FunctionRole").await;
         let trust_policy = json!({
@@ -137,8 +136,8 @@ impl Stack {
         });
         let trust_policy = json!({ "RoleName": role, "PolicyDocument": trust_policy.to_string() });
         call("iam", "update_assume_role_policy", trust_policy).await;
-        let found = call("iam", "get_role", json!({ "RoleName": role })).await;
-        let assume = json!({ "RoleArn": found["Role"]["Arn"], "RoleSessionName": "e2e" });
+        let described = call("iam", "get_role", json!({ "RoleName": role })).await;
+        let assume = json!({ "RoleArn": described["Role"]["Arn"], "RoleSessionName": "e2e" });
         let assumed = call("sts", "assume_role", assume).await;
         let credential = |name: &str| assumed["Credentials"][name].as_str().unwrap().to_owned();
         let session_token = Some(credential("SessionToken"));
@@ -146,25 +145,25 @@ impl Stack {
     }
 }
 
-/// Runs `local/stack.py`, which has to succeed; what it prints.
+/// Runs `local/stack.py`, which must succeed, and returns its output.
 async fn stack_py(arguments: impl IntoIterator<Item = String>) -> String {
     let mut command = Command::new(".venv/bin/python");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("local/stack.py").args(arguments).stderr(Stdio::inherit());
     let output = command.output().await.unwrap();
-    assert!(output.status.success(), "{command:?} failed; what it says stands above");
+    assert!(output.status.success(), "{command:?} failed; its messages are above");
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Calls an operation of the local AWS as its root user.
 async fn call(service: &str, operation: &str, arguments: Value) -> Value {
-    let answer = stack_py(["call", service, operation, &arguments.to_string()].map(str::to_owned)).await;
-    serde_json::from_str(&answer).unwrap()
+    let output = stack_py(["call", service, operation, &arguments.to_string()].map(str::to_owned)).await;
+    serde_json::from_str(&output).unwrap()
 }
 
-/// What `local/stack.py with` says of the local AWS.
+/// Reads a variable that `local/stack.py with` sets.
 #[track_caller]
 fn environment(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run this by `make e2e`"))
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `make e2e`"))
 }
 
 fn ca() -> Vec<u8> {
@@ -204,18 +203,18 @@ fn s3(credentials: &Credentials) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(config)
 }
 
-/// The code that AWS gave to its refusal.
+/// Returns the error code in a response of AWS.
 #[track_caller]
 fn code<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E>) -> String {
     error.code().unwrap_or_else(|| panic!("{error:?} has no code")).to_owned()
 }
 
-/// The presigned upload of a form.
+/// Uploads a file with a presigned POST.
 fn post(grant: &Value, file: Vec<u8>) -> RequestBuilder {
     Upload::post(grant, file).request(&client())
 }
 
-/// The presigned upload of a URL.
+/// Uploads a file with a presigned PUT.
 fn put(grant: &Value, file: Vec<u8>) -> RequestBuilder {
     Upload::put(grant, Some("image/png"), file).request(&client())
 }
@@ -224,7 +223,7 @@ async fn status(request: RequestBuilder) -> StatusCode {
     request.send().await.unwrap().status()
 }
 
-/// The bounds of the size that a form takes, and the seconds that it is good for from now on.
+/// Returns the size condition of a presigned POST, and the number of seconds until it expires.
 #[track_caller]
 fn bounds(grant: &Value) -> (Value, i64) {
     let policy = BASE64_STANDARD.decode(grant["fields"]["policy"].as_str().unwrap()).unwrap();
@@ -234,14 +233,14 @@ fn bounds(grant: &Value) -> (Value, i64) {
     (size.clone(), expiration.secs() - DateTime::from(SystemTime::now()).secs())
 }
 
-/// Whether `left` seconds are what is left of `lifetime` on a machine that takes its time.
+/// Whether `left` is the rest of `lifetime` in seconds, on a machine that may be slow.
 fn is_left_of(lifetime: i64, left: i64) -> bool {
     (lifetime - 20..=lifetime).contains(&left)
 }
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn both_apis_in_both_spellings_grant_uploads_that_are_read_back() {
+async fn grants_uploads_with_and_without_a_trailing_slash() {
     let stack = default_stack().await;
     let body = json!({ "fileName": "図面 (最終版).png", "fileType": "image/png" });
 
@@ -263,14 +262,13 @@ async fn both_apis_in_both_spellings_grant_uploads_that_are_read_back() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn log_has_the_metrics_of_a_grant_and_nothing_to_upload_with() {
+async fn logs_the_metrics_of_a_grant_but_no_secret() {
     let stack = default_stack().await;
     let grant = stack.grant_post().await;
 
-    let answer = call("logs", "filter_log_events", json!({ "logGroupName": "/aws/lambda/e2e-default" })).await;
+    let log = call("logs", "filter_log_events", json!({ "logGroupName": "/aws/lambda/e2e-default" })).await;
 
-    let messages: Vec<_> =
-        answer["events"].as_array().unwrap().iter().map(|it| it["message"].as_str().unwrap()).collect();
+    let messages: Vec<_> = log["events"].as_array().unwrap().iter().map(|it| it["message"].as_str().unwrap()).collect();
     let function_name = stack.physical_id("Function").await;
     let is_grant = |line: &Value| line["granted"] == 1 && line["function_name"] == function_name;
     let lines = messages.iter().filter_map(|message| serde_json::from_str::<Value>(message).ok());
@@ -283,7 +281,7 @@ async fn log_has_the_metrics_of_a_grant_and_nothing_to_upload_with() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn without_the_api_key_nothing_is_granted() {
+async fn rejects_a_missing_and_an_unknown_api_key() {
     let stack = default_stack().await;
 
     for path in ["/media/", "/v1/assets/presign"] {
@@ -298,7 +296,7 @@ async fn without_the_api_key_nothing_is_granted() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn a_form_is_good_for_its_own_object_alone() {
+async fn presigned_post_cannot_create_another_object() {
     let stack = default_stack().await;
     let grant = stack.grant_post().await;
     let other = json!("tmp/other.png");
@@ -313,7 +311,7 @@ async fn a_form_is_good_for_its_own_object_alone() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn role_writes_below_the_prefix_and_reads_its_secret_and_does_nothing_else() {
+async fn role_can_only_write_below_the_prefix_and_read_its_secret() {
     let stack = default_stack().await;
     let credentials = stack.role_credentials().await;
     let (s3, bucket) = (s3(&credentials), stack.bucket.as_str());
@@ -325,9 +323,9 @@ async fn role_writes_below_the_prefix_and_reads_its_secret_and_does_nothing_else
     put("tmp/a").send().await.unwrap();
     secrets_manager.get_secret_value().secret_id(&stack.secret).send().await.unwrap();
     let get_secret = secrets_manager.get_secret_value().secret_id(other_secret["ARN"].as_str().unwrap());
-    let refused = [
+    let denied = [
         ("write elsewhere", code(&put("a").send().await.unwrap_err())),
-        ("write beside the prefix", code(&put("tmp").send().await.unwrap_err())),
+        ("write next to the prefix", code(&put("tmp").send().await.unwrap_err())),
         ("read", code(&s3.get_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
         ("list", code(&s3.list_objects_v2().bucket(bucket).send().await.unwrap_err())),
         ("delete", code(&s3.delete_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
@@ -336,16 +334,16 @@ async fn role_writes_below_the_prefix_and_reads_its_secret_and_does_nothing_else
         ("list secrets", code(&secrets_manager.list_secrets().send().await.unwrap_err())),
     ];
 
-    for (what, code) in refused {
+    for (what, code) in denied {
         assert!(["AccessDenied", "AccessDeniedException"].contains(&code.as_str()), "{what}: {code}");
     }
     assert_eq!(stack.stored(&json!("tmp/a")).await, Some(b"a".to_vec()));
 }
 
-/// A stack of its own, whose role is given more than the template gives it.
+/// Deploys a stack of its own, to give its role more permissions.
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn bucket_policy_holds_the_role_to_the_prefix_whatever_else_it_is_allowed() {
+async fn bucket_policy_confines_the_role_to_the_prefix() {
     let stack = Stack::deploy("e2e-widened", &[]).await;
     let everything = json!({
         "Version": "2012-10-17",
@@ -366,11 +364,11 @@ async fn bucket_policy_holds_the_role_to_the_prefix_whatever_else_it_is_allowed(
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn plain_http_is_refused() {
+async fn denies_plain_http() {
     let stack = default_stack().await;
     let (form, url) = (stack.grant_post().await, stack.grant_put().await);
 
-    // What a proxy in front of the local AWS says of a request that came without TLS.
+    // The header with which a proxy tells the local AWS that a request came without TLS.
     let plain = |request: RequestBuilder| request.header("x-forwarded-proto", "http");
 
     assert_eq!(status(plain(post(&form, file()))).await, StatusCode::FORBIDDEN);
@@ -381,7 +379,7 @@ async fn plain_http_is_refused() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn parameters_reach_the_policy() {
+async fn parameters_limit_the_grants() {
     let stack = limited_stack().await;
     let (form, url) = (stack.grant_post().await, stack.grant_put().await);
     let pdf = json!({ "fileName": "a.pdf", "fileType": "application/pdf" });
@@ -394,21 +392,21 @@ async fn parameters_reach_the_policy() {
     assert_eq!(stack.stored(&form["fileKey"]).await, None);
     assert_eq!(status(post(&form, vec![0; 1000])).await, StatusCode::NO_CONTENT);
     for path in ["/media/", "/v1/assets/presign"] {
-        assert_eq!(stack.ask(path, &pdf).await.status(), StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(stack.request_grant(path, &pdf).await.status(), StatusCode::BAD_REQUEST, "{path}");
     }
 }
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn pages_of_the_allowed_origins_may_upload_and_no_others() {
+async fn only_pages_of_allowed_origins_may_upload() {
     let (open, closed) = (limited_stack().await, default_stack().await);
     let preflight = async |stack: &Stack, origin: &str, method: &str| {
         let url = stack.grant_put().await["url"].as_str().unwrap().to_owned();
         let request = client().request(Method::OPTIONS, url);
         let request = request.header("origin", origin).header("access-control-request-method", method);
-        let answer = request.header("access-control-request-headers", "content-type").send().await.unwrap();
-        let allowed = answer.headers().get("access-control-allow-origin").cloned();
-        (answer.status(), allowed.map(|origin| origin.to_str().unwrap().to_owned()))
+        let response = request.header("access-control-request-headers", "content-type").send().await.unwrap();
+        let allowed = response.headers().get("access-control-allow-origin").cloned();
+        (response.status(), allowed.map(|origin| origin.to_str().unwrap().to_owned()))
     };
 
     for method in ["PUT", "POST"] {
@@ -421,7 +419,7 @@ async fn pages_of_the_allowed_origins_may_upload_and_no_others() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn an_update_changes_the_limits_and_keeps_the_rest() {
+async fn update_changes_the_limits_and_keeps_the_rest() {
     let before = Stack::deploy("e2e-updated", &[("UploadMaxBytes", "1000")]).await;
     let old = before.grant_post().await;
 
@@ -434,21 +432,21 @@ async fn an_update_changes_the_limits_and_keeps_the_rest() {
     assert_eq!(bounds(&new).0, json!(["content-length-range", 1, 2000]));
     assert!(url["url"].as_str().unwrap().contains("X-Amz-Expires=1&"));
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(status(post(&new, file())).await, StatusCode::FORBIDDEN, "its second is over");
-    assert_eq!(status(put(&url, file())).await, StatusCode::FORBIDDEN, "its second is over");
+    assert_eq!(status(post(&new, file())).await, StatusCode::FORBIDDEN, "it has expired");
+    assert_eq!(status(put(&url, file())).await, StatusCode::FORBIDDEN, "it has expired");
     assert_eq!(after.stored(&new["fileKey"]).await, None);
     assert_eq!(after.stored(&url["key"]).await, None);
 }
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn a_deleted_stack_leaves_the_bucket_and_the_secret_and_can_be_made_again() {
+async fn deleting_a_stack_keeps_its_bucket_and_secret() {
     let first = Stack::deploy("e2e-deleted", &[]).await;
     let grant = first.grant_post().await;
     assert_eq!(status(post(&grant, file())).await, StatusCode::NO_CONTENT);
 
     first.delete().await;
-    // Before the second one: the local AWS gives its secret the same name, and forgets the first.
+    // Read now, because the local AWS gives the secret of the second stack the same name, and forgets the first.
     let secret = call("secretsmanager", "get_secret_value", json!({ "SecretId": first.secret })).await;
     let second = Stack::deploy("e2e-deleted", &[]).await;
 
@@ -456,17 +454,17 @@ async fn a_deleted_stack_leaves_the_bucket_and_the_secret_and_can_be_made_again(
     assert_eq!(secret, json!({ "default": first.api_key }));
     assert_eq!(first.stored(&grant["fileKey"]).await, Some(file()));
     let policy = call("s3", "get_bucket_policy", json!({ "Bucket": first.bucket })).await;
-    assert!(policy["Policy"].as_str().unwrap().contains("RefusePlainHttp"));
+    assert!(policy["Policy"].as_str().unwrap().contains("aws:SecureTransport"));
     let with_the_old_key = second.request(Method::POST, "/media/").bearer_auth(&first.api_key).send().await.unwrap();
     assert_eq!(with_the_old_key.status(), StatusCode::UNAUTHORIZED);
     assert_ne!(first.bucket, second.bucket);
     assert_eq!(status(post(&second.grant_post().await, file())).await, StatusCode::NO_CONTENT);
 }
 
-/// The local AWS leaves the encryption of a bucket as it is, so that this shows the rights alone.
+/// The local AWS does not encrypt, so this tests only the permissions.
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn with_a_kms_key_the_role_may_use_that_key_through_s3() {
+async fn role_may_use_the_kms_key_through_s3() {
     let kms_key = call("kms", "create_key", json!({})).await["KeyMetadata"]["Arn"].clone();
     let stack = Stack::deploy("e2e-kms", &[("KmsKeyArn", kms_key.as_str().unwrap())]).await;
 
@@ -487,10 +485,10 @@ async fn with_a_kms_key_the_role_may_use_that_key_through_s3() {
     assert_eq!(status(put(&stack.grant_put().await, file())).await, StatusCode::OK);
 }
 
-/// A stack of its own, whose bucket is emptied again and again.
+/// Deploys a stack of its own, because it empties the bucket after each upload.
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn no_altered_upload_is_taken() {
+async fn rejects_every_altered_upload() {
     let stack = Stack::deploy("e2e-tampered", &[("UploadMaxBytes", "1000")]).await;
     let location = json!({ "LocationConstraint": "eu-central-1" });
     call("s3", "create_bucket", json!({ "Bucket": "other", "CreateBucketConfiguration": location })).await;
@@ -518,7 +516,7 @@ async fn no_altered_upload_is_taken() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn answers_are_those_of_openapi_yaml() {
+async fn responses_match_openapi_yaml() {
     let stack = default_stack().await;
     let authorization = format!("Authorization: Bearer {}", stack.api_key);
 
@@ -526,7 +524,7 @@ async fn answers_are_those_of_openapi_yaml() {
         let mut command = Command::new(".venv-checks/bin/schemathesis");
         command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", "openapi.yaml", "--seed", "1"]);
         command.args(["--checks", "all", "--max-examples", "50", "--tls-verify", &environment("AWS_CA_BUNDLE")]);
-        // Only browsers and curl know that the API's own host is this machine.
+        // Only browsers and curl resolve the API's own host.
         command.args(["--url", &environment("AWS_ENDPOINT_URL")]);
         command.args(["--header", &format!("Host: {}", stack.api_url.authority())]);
         command.args(authorization.into_iter().flat_map(|authorization| ["--header", authorization]));
