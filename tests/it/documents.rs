@@ -64,8 +64,8 @@ impl Document {
         self.parts().skip(1).step_by(2).filter_map(|block| block.strip_prefix("sh\n"))
     }
 
-    /// Returns the shell blocks that `deployed` runs: all but those that need AWS, and those that only fetch the project
-    /// or run make. They are one script, because a block may use a file or a variable of an earlier one.
+    /// Returns the shell blocks that `deployed` runs: all but those that need AWS, and those that only fetch the
+    /// project or run make. They are one script, because a block may use a file or a variable of an earlier one.
     pub(crate) fn script(&self) -> String {
         let is_make = |line: &str| {
             let line = line.trim();
