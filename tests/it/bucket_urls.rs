@@ -1,115 +1,95 @@
-//! Where a grant sends the file: the SDK's endpoint rules, the same for the form and for the URL.
+//! The URL of the bucket, which follows the SDK's endpoint rules and is the same for a form and for a URL.
 
 use aws_sdk_s3::config::Region;
 use aws_types::sdk_config::Builder;
 use presigned_upload::{app::App, logs::Chain};
 use serde_json::json;
 
-use crate::fixture::{FIXED, ask_post, ask_put, config, sdk_config_with_api_key};
+use crate::support::app::{FIXED, config, grant_post, grant_put, sdk_config_with_api_key};
 
-/// Asks for both grants, and holds them to the same bucket URL.
-async fn assert_bucket_url(pairs: &[(&str, &str)], s3: Option<&str>, change: fn(Builder) -> Builder, expected: &str) {
+/// Asserts that both kinds of grant have this bucket URL.
+async fn assert_bucket_url(
+    variables: &[(&str, &str)],
+    s3: Option<&str>,
+    change: fn(Builder) -> Builder,
+    expected: &str,
+) {
     let sdk_config = change(sdk_config_with_api_key(s3)).build();
-    let app = App::from_sdk_config(config(pairs), &sdk_config, FIXED).await.unwrap();
+    let app = App::from_sdk_config(config(variables), &sdk_config, FIXED).await.unwrap();
 
-    let post = ask_post(&app, "a.png", "image/png").await;
-    let put = ask_put(&app, &json!({})).await;
+    let post = grant_post(&app, "a.png", "image/png").await;
+    let put = grant_put(&app, &json!({})).await;
 
     assert_eq!(post["url"], expected);
     assert!(put["url"].as_str().unwrap().starts_with(&format!("{expected}tmp/")), "{} {expected}", put["url"]);
 }
 
 #[tokio::test]
-async fn bucket_is_the_host_in_its_region() {
-    assert_bucket_url(&[], None, |sdk| sdk, "https://uploads.s3.eu-central-1.amazonaws.com/").await;
-    assert_bucket_url(
-        &[],
-        None,
-        |sdk| sdk.region(Region::new("us-east-1")),
-        "https://uploads.s3.us-east-1.amazonaws.com/",
-    )
-    .await;
+async fn bucket_is_part_of_the_host_in_its_region() {
+    let expected = "https://uploads.s3.eu-central-1.amazonaws.com/";
+    assert_bucket_url(&[], None, |sdk| sdk, expected).await;
+
+    let expected = "https://uploads.s3.us-east-1.amazonaws.com/";
+    assert_bucket_url(&[], None, |sdk| sdk.region(Region::new("us-east-1")), expected).await;
+}
+
+/// The SDK has no list of regions, so a new one works without an update.
+#[tokio::test]
+async fn an_unknown_region_is_part_of_the_host_as_it_is() {
+    let expected = "https://uploads.s3.mars-central-1.amazonaws.com/";
+    assert_bucket_url(&[], None, |sdk| sdk.region(Region::new("mars-central-1")), expected).await;
 }
 
 #[tokio::test]
-async fn bucket_with_dots_goes_into_the_path() {
-    assert_bucket_url(
-        &[("UPLOAD_BUCKET", "uploads.example.com")],
-        None,
-        |sdk| sdk,
-        "https://s3.eu-central-1.amazonaws.com/uploads.example.com/",
-    )
-    .await;
+async fn bucket_with_dots_is_part_of_the_path() {
+    let expected = "https://s3.eu-central-1.amazonaws.com/uploads.example.com/";
+    assert_bucket_url(&[("UPLOAD_BUCKET", "uploads.example.com")], None, |sdk| sdk, expected).await;
 }
 
 #[tokio::test]
 async fn path_style_can_be_forced() {
-    assert_bucket_url(
-        &[("S3_FORCE_PATH_STYLE", "true")],
-        None,
-        |sdk| sdk,
-        "https://s3.eu-central-1.amazonaws.com/uploads/",
-    )
-    .await;
+    let expected = "https://s3.eu-central-1.amazonaws.com/uploads/";
+    assert_bucket_url(&[("S3_FORCE_PATH_STYLE", "true")], None, |sdk| sdk, expected).await;
 }
 
 #[tokio::test]
 async fn china_has_its_own_domain() {
-    assert_bucket_url(
-        &[],
-        None,
-        |sdk| sdk.region(Region::new("cn-north-1")),
-        "https://uploads.s3.cn-north-1.amazonaws.com.cn/",
-    )
-    .await;
+    let expected = "https://uploads.s3.cn-north-1.amazonaws.com.cn/";
+    assert_bucket_url(&[], None, |sdk| sdk.region(Region::new("cn-north-1")), expected).await;
 }
 
 #[tokio::test]
-async fn dual_stack_and_fips_are_in_the_host() {
-    assert_bucket_url(
-        &[],
-        None,
-        |sdk| sdk.use_dual_stack(true),
-        "https://uploads.s3.dualstack.eu-central-1.amazonaws.com/",
-    )
-    .await;
-    assert_bucket_url(
-        &[],
-        None,
-        |sdk| sdk.use_fips(true).region(Region::new("us-gov-west-1")),
-        "https://uploads.s3-fips.us-gov-west-1.amazonaws.com/",
-    )
-    .await;
-    assert_bucket_url(
-        &[],
-        None,
-        |sdk| sdk.use_fips(true).use_dual_stack(true).region(Region::new("us-east-2")),
-        "https://uploads.s3-fips.dualstack.us-east-2.amazonaws.com/",
-    )
-    .await;
+async fn dual_stack_and_fips_are_part_of_the_host() {
+    let expected = "https://uploads.s3.dualstack.eu-central-1.amazonaws.com/";
+    assert_bucket_url(&[], None, |sdk| sdk.use_dual_stack(true), expected).await;
+
+    let expected = "https://uploads.s3-fips.us-gov-west-1.amazonaws.com/";
+    assert_bucket_url(&[], None, |sdk| sdk.use_fips(true).region(Region::new("us-gov-west-1")), expected).await;
+
+    let expected = "https://uploads.s3-fips.dualstack.us-east-2.amazonaws.com/";
+    let change = |sdk: Builder| sdk.use_fips(true).use_dual_stack(true).region(Region::new("us-east-2"));
+    assert_bucket_url(&[], None, change, expected).await;
 }
 
 #[tokio::test]
-async fn custom_endpoints_are_taken_the_one_for_s3_first() {
-    assert_bucket_url(&[], Some("http://s3.example.com:9000"), |sdk| sdk, "http://uploads.s3.example.com:9000/").await;
-    assert_bucket_url(
-        &[("S3_FORCE_PATH_STYLE", "true")],
-        Some("http://127.0.0.1:9000/"),
-        |sdk| sdk,
-        "http://127.0.0.1:9000/uploads/",
-    )
-    .await;
-    assert_bucket_url(
-        &[],
-        None,
-        |sdk| sdk.endpoint_url("https://storage.example.com/base"),
-        "https://uploads.storage.example.com/base/",
-    )
-    .await;
+async fn custom_endpoint_for_s3_takes_precedence_over_the_one_for_all_services() {
+    let for_all = |sdk: Builder| sdk.endpoint_url("https://storage.example.com/base");
+    let expected = "http://uploads.s3.example.com:9000/";
+    assert_bucket_url(&[], Some("http://s3.example.com:9000"), for_all, expected).await;
+
+    let expected = "https://uploads.storage.example.com/base/";
+    assert_bucket_url(&[], None, for_all, expected).await;
 }
 
 #[tokio::test]
-async fn a_region_that_is_no_name_stops_the_start() {
+async fn path_style_can_be_forced_for_a_custom_endpoint() {
+    let path_style = [("S3_FORCE_PATH_STYLE", "true")];
+    let expected = "http://127.0.0.1:9000/uploads/";
+    assert_bucket_url(&path_style, Some("http://127.0.0.1:9000/"), |sdk| sdk, expected).await;
+}
+
+#[tokio::test]
+async fn function_does_not_start_in_an_invalid_region() {
     let sdk_config = sdk_config_with_api_key(None).region(Region::new("eu central 1")).build();
 
     let error = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.err().unwrap();
@@ -122,7 +102,7 @@ async fn a_region_that_is_no_name_stops_the_start() {
 }
 
 #[tokio::test]
-async fn a_missing_region_stops_the_start() {
+async fn function_does_not_start_without_a_region() {
     let sdk_config = sdk_config_with_api_key(None).region(None).build();
 
     let error = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.err().unwrap();

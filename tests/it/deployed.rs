@@ -26,9 +26,15 @@ use tokio::{process::Command, sync::OnceCell};
 
 use crate::{
     documents::Document,
-    fixture::{client_builder, read},
-    tampering::{Server, Upload, faults},
-    uploads::file,
+    support::{
+        client::client_builder,
+        files::read,
+        upload::{
+            Upload,
+            alterations::{Server, unexpected_outcomes},
+            file,
+        },
+    },
 };
 
 /// The origin of a web page that may upload to [`limited_stack`].
@@ -509,7 +515,7 @@ async fn rejects_every_altered_upload() {
         is_stored
     };
 
-    let faults = faults(Server::Ministack, &client(), grant, stored).await;
+    let faults = unexpected_outcomes(Server::Ministack, &client(), grant, stored).await;
 
     assert_eq!(faults, [""; 0]);
 }

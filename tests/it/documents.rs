@@ -10,11 +10,13 @@ use std::{
 
 use lambda_http::{Body, Response, http::StatusCode};
 use presigned_upload::{app::App, body::MAX_BYTES, config::Config, handler::handle, metrics::RequestMetrics};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::{
-    fixture::{API_KEY, Endpoints, FIXED, app, config, json_of, read, request, sdk_config, yaml},
-    tampering::{FORM_ALTERATIONS, URL_ALTERATIONS},
+use crate::support::{
+    app::{API_KEY, Endpoints, FIXED, app, config, json_of, sdk_config},
+    events::HttpApiEvent,
+    files::{read, yaml},
+    upload::alterations::{FORM_ALTERATIONS, URL_ALTERATIONS},
 };
 
 /// The start of a shell block that `deployed` does not run.
@@ -218,9 +220,10 @@ fn deploy_lists_the_parameters_with_their_defaults() {
 
 #[test]
 fn documents_count_the_alterations_that_are_tried() {
+    let (forms, urls) = (FORM_ALTERATIONS.len(), URL_ALTERATIONS.len());
     for (document, expected) in [
-        ("SECURITY.md", format!("{FORM_ALTERATIONS} alterations of a form and {URL_ALTERATIONS} of a URL")),
-        ("README.md", format!("{FORM_ALTERATIONS} altered forms and {URL_ALTERATIONS} altered URLs")),
+        ("SECURITY.md", format!("{forms} alterations of a form and {urls} of a URL")),
+        ("README.md", format!("{forms} altered forms and {urls} altered URLs")),
     ] {
         let text = read(document).split_whitespace().collect::<Vec<_>>().join(" ");
 
@@ -305,17 +308,9 @@ async fn replay(path: &str, method: &str, example: &str, body: Option<&Value>) -
         "withoutKey" => (working, method, None, body),
         _ => (working, method, Some(API_KEY), body),
     };
-    let event = json!({
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": path,
-        "rawQueryString": "",
-        "headers": { "authorization": authorization.map(|api_key| format!("Bearer {api_key}")).unwrap_or_default() },
-        "requestContext": { "http": { "method": method.to_uppercase(), "path": path }, "stage": "$default" },
-        "body": body,
-        "isBase64Encoded": false,
-    });
-    handle(&app, request(&event.to_string())).await
+    let event = HttpApiEvent::new(&method.to_uppercase(), path).without_header("authorization").body(&body);
+    let event = authorization.into_iter().fold(event, HttpApiEvent::api_key);
+    handle(&app, event.request()).await
 }
 
 /// The function with a Secrets Manager that cannot be reached.

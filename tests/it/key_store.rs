@@ -1,4 +1,4 @@
-//! The API keys, read by the SDK's own client from a Secrets Manager on loopback that rotates, fails and hangs.
+//! The key store and the SDK's Secrets Manager client, while the secret rotates and the server fails or hangs.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,15 +10,23 @@ use presigned_upload::{
     logs::Chain,
 };
 
-use crate::{
-    fixture::{Endpoints, SECRET_ACCESS_KEY, SESSION_TOKEN, config, sdk_config},
-    loopback::{Answer, SecretsManager},
+use crate::support::{
+    app::{Endpoints, SECRET_ACCESS_KEY, SESSION_TOKEN, config, sdk_config},
+    secrets_manager::{SecretResponse, SecretsManager},
 };
 
 const TTL: Duration = Duration::from_mins(5);
-const OUTAGE: Answer = Answer::Error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceError", "");
+/// Wrong keys cause at most one read in this time.
+const READ_INTERVAL: Duration = Duration::from_secs(10);
+/// The same while no key set has been read.
+const FIRST_READ_INTERVAL: Duration = Duration::from_secs(3);
+/// A little longer than a read may take.
+const READ_LIMIT: Duration = Duration::from_secs(4);
+const TICK: Duration = Duration::from_millis(1);
 
-/// A store over a Secrets Manager, and a clock that a test sets.
+const OUTAGE: SecretResponse = SecretResponse::Error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServiceError", "");
+
+/// A key store, its Secrets Manager and its clock.
 struct Fixture {
     secrets_manager: SecretsManager,
     key_store: KeyStore,
@@ -37,7 +45,7 @@ impl Fixture {
         Self { secrets_manager, key_store, now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045) }
     }
 
-    /// The name of the caller that presents `api_key`, or the error with its causes.
+    /// Returns the name of the caller with this API key, or the error with its causes.
     async fn caller(&self, api_key: &str) -> Result<Option<String>, String> {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", HeaderValue::from_str(api_key).unwrap());
@@ -51,9 +59,15 @@ impl Fixture {
     fn after(&mut self, time: Duration) {
         self.now += time;
     }
+
+    /// Sets the clock to a tick before `time` has passed.
+    fn just_before(&mut self, time: Duration) {
+        self.now += time;
+        self.now -= TICK;
+    }
 }
 
-/// What [`Fixture::caller`] says of a caller whose name is `name`.
+/// The caller with this name, as [`Fixture::caller`] returns it.
 #[expect(clippy::unnecessary_wraps, reason = "it is compared with a `Result`")]
 fn known(name: &str) -> Result<Option<String>, String> {
     Ok(Some(name.to_owned()))
@@ -64,7 +78,7 @@ fn just_failed() -> Result<Option<String>, String> {
 }
 
 #[tokio::test]
-async fn reads_both_formats() {
+async fn reads_a_plain_key_and_an_object_of_keys() {
     let plain = Fixture::start("KEY").await;
     let object = Fixture::start(r#"{"storefront": "KEY-S", "mobile": "KEY-M"}"#).await;
 
@@ -74,38 +88,38 @@ async fn reads_both_formats() {
 }
 
 #[tokio::test]
-async fn reads_once_and_serves_until_the_time_to_live_is_over() {
+async fn serves_the_key_set_for_its_time_to_live() {
     let mut fixture = Fixture::start("KEY").await;
     fixture.key_store.load(fixture.now).await.unwrap();
 
     for _ in 0..3 {
         assert_eq!(fixture.caller("KEY").await, known("default"));
     }
-    fixture.after(Duration::from_millis(299_999));
+    fixture.just_before(TTL);
     assert_eq!(fixture.caller("KEY").await, known("default"));
     assert_eq!(fixture.secrets_manager.reads(), 1);
 
-    fixture.after(Duration::from_millis(1));
+    fixture.after(TICK);
     assert_eq!(fixture.caller("KEY").await, known("default"));
     assert_eq!(fixture.secrets_manager.reads(), 2);
 }
 
 #[tokio::test]
-async fn a_short_time_to_live_is_kept() {
+async fn respects_a_short_time_to_live() {
     let mut fixture = Fixture::start_with_ttl("KEY", Duration::from_secs(1)).await;
     assert_eq!(fixture.caller("KEY").await, known("default"));
-    fixture.secrets_manager.answer_text("NEW");
+    fixture.secrets_manager.set_secret("NEW");
     fixture.after(Duration::from_secs(1));
 
     assert_eq!(fixture.caller("KEY").await, Ok(None));
 }
 
 #[tokio::test]
-async fn a_new_key_works_at_once_and_the_old_one_until_the_next_read() {
+async fn accepts_a_new_key_at_once_and_the_old_one_until_the_next_read() {
     let mut fixture = Fixture::start("OLD").await;
     assert_eq!(fixture.caller("OLD").await, known("default"));
-    fixture.secrets_manager.answer_text("NEW");
-    fixture.after(Duration::from_secs(10));
+    fixture.secrets_manager.set_secret("NEW");
+    fixture.after(READ_INTERVAL);
 
     assert_eq!(fixture.caller("OLD").await, known("default"));
     assert_eq!(fixture.caller("NEW").await, known("default"));
@@ -113,18 +127,18 @@ async fn a_new_key_works_at_once_and_the_old_one_until_the_next_read() {
 }
 
 #[tokio::test]
-async fn wrong_keys_cost_one_read_in_10_s() {
+async fn reads_at_most_once_in_10_s_for_wrong_keys() {
     let mut fixture = Fixture::start("KEY").await;
     assert_eq!(fixture.caller("KEY").await, known("default"));
 
     for _ in 0..100 {
         assert_eq!(fixture.caller("WRONG").await, Ok(None));
     }
-    fixture.after(Duration::from_millis(9_999));
+    fixture.just_before(READ_INTERVAL);
     assert_eq!(fixture.caller("WRONG").await, Ok(None));
     assert_eq!(fixture.secrets_manager.reads(), 1);
 
-    fixture.after(Duration::from_millis(1));
+    fixture.after(TICK);
     for _ in 0..100 {
         assert_eq!(fixture.caller("WRONG").await, Ok(None));
     }
@@ -132,10 +146,10 @@ async fn wrong_keys_cost_one_read_in_10_s() {
 }
 
 #[tokio::test]
-async fn last_keys_are_served_through_an_outage_and_it_heals_by_itself() {
+async fn serves_the_last_key_set_through_an_outage_and_recovers() {
     let mut fixture = Fixture::start("KEY").await;
     assert_eq!(fixture.caller("KEY").await, known("default"));
-    fixture.secrets_manager.answer(OUTAGE);
+    fixture.secrets_manager.respond(OUTAGE);
     fixture.after(TTL * 100);
 
     assert_eq!(fixture.caller("KEY").await, known("default"));
@@ -144,66 +158,66 @@ async fn last_keys_are_served_through_an_outage_and_it_heals_by_itself() {
         assert_eq!(fixture.caller("KEY").await, known("default"));
         assert_eq!(fixture.caller("WRONG").await, Ok(None));
     }
-    assert_eq!(fixture.secrets_manager.reads(), reads_in_outage, "one read in 10 s, in an outage as well");
+    assert_eq!(fixture.secrets_manager.reads(), reads_in_outage, "one read in 10 s in an outage, too");
 
-    fixture.secrets_manager.answer_text("NEW");
-    fixture.after(Duration::from_secs(10));
+    fixture.secrets_manager.set_secret("NEW");
+    fixture.after(READ_INTERVAL);
     assert_eq!(fixture.caller("KEY").await, Ok(None));
     assert_eq!(fixture.caller("NEW").await, known("default"));
 }
 
 #[tokio::test]
-async fn an_empty_object_closes_the_door() {
+async fn an_empty_object_locks_everyone_out() {
     let mut fixture = Fixture::start("KEY").await;
     assert_eq!(fixture.caller("KEY").await, known("default"));
-    fixture.secrets_manager.answer_text("{}");
+    fixture.secrets_manager.set_secret("{}");
     fixture.after(TTL);
 
     assert_eq!(fixture.caller("KEY").await, Ok(None));
 }
 
 #[tokio::test]
-async fn a_secrets_manager_that_hangs_costs_3_s_at_most() {
+async fn waits_at_most_3_s_for_a_response() {
     let mut fixture = Fixture::start("KEY").await;
-    fixture.secrets_manager.answer(Answer::Nothing);
+    fixture.secrets_manager.respond(SecretResponse::Hang);
 
     let started_at = Instant::now();
     let refused = fixture.caller("KEY").await;
     let took = started_at.elapsed();
 
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < READ_LIMIT, "{took:?}");
     assert!(refused.is_err());
 
     // With keys to serve, the wait is the same, and the answer is theirs.
-    fixture.secrets_manager.answer_text("KEY");
-    fixture.after(Duration::from_secs(3));
+    fixture.secrets_manager.set_secret("KEY");
+    fixture.after(FIRST_READ_INTERVAL);
     assert_eq!(fixture.caller("KEY").await, known("default"));
-    fixture.secrets_manager.answer(Answer::Nothing);
+    fixture.secrets_manager.respond(SecretResponse::Hang);
     fixture.after(TTL);
     let started_at = Instant::now();
     assert_eq!(fixture.caller("KEY").await, known("default"));
-    assert!(started_at.elapsed() < Duration::from_secs(4), "{:?}", started_at.elapsed());
+    assert!(started_at.elapsed() < READ_LIMIT, "{:?}", started_at.elapsed());
 }
 
 #[tokio::test]
-async fn a_connection_that_hangs_leaves_time_for_another_one() {
+async fn retries_on_another_connection_if_one_hangs() {
     let fixture = Fixture::start("KEY").await;
-    fixture.secrets_manager.answer(Answer::Nothing);
+    fixture.secrets_manager.respond(SecretResponse::Hang);
 
-    let heals = async {
+    let recovery = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        fixture.secrets_manager.answer_text("KEY");
+        fixture.secrets_manager.set_secret("KEY");
     };
-    let (caller, ()) = tokio::join!(fixture.caller("KEY"), heals);
+    let (caller, ()) = tokio::join!(fixture.caller("KEY"), recovery);
 
     assert_eq!(caller, known("default"));
     assert_eq!(fixture.secrets_manager.reads(), 2);
 }
 
 #[tokio::test]
-async fn a_failure_is_tried_again_within_one_read() {
+async fn retries_errors_within_one_read() {
     let fixture = Fixture::start("KEY").await;
-    fixture.secrets_manager.answer(OUTAGE);
+    fixture.secrets_manager.respond(OUTAGE);
 
     let started_at = Instant::now();
     let refused = fixture.caller("KEY").await;
@@ -214,7 +228,7 @@ async fn a_failure_is_tried_again_within_one_read() {
 }
 
 #[tokio::test]
-async fn requests_that_wait_share_one_read() {
+async fn waiting_requests_share_one_read() {
     let fixture = Fixture::start("KEY").await;
 
     let callers = tokio::join!(fixture.caller("KEY"), fixture.caller("KEY"), fixture.caller("WRONG"));
@@ -224,30 +238,30 @@ async fn requests_that_wait_share_one_read() {
 }
 
 #[tokio::test]
-async fn requests_that_wait_share_one_failure() {
+async fn waiting_requests_share_one_failure() {
     let fixture = Fixture::start("KEY").await;
-    fixture.secrets_manager.answer(Answer::Nothing);
+    fixture.secrets_manager.respond(SecretResponse::Hang);
 
     let started_at = Instant::now();
     let (first, second) = tokio::join!(fixture.caller("KEY"), fixture.caller("KEY"));
 
-    assert!(started_at.elapsed() < Duration::from_secs(4), "{:?}", started_at.elapsed());
+    assert!(started_at.elapsed() < READ_LIMIT, "{:?}", started_at.elapsed());
     assert!(first.is_err());
     assert_eq!(second, just_failed());
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_does_not_stop_the_reading() {
+async fn refreshes_after_the_clock_is_set_back() {
     let mut fixture = Fixture::start("OLD").await;
     assert_eq!(fixture.caller("OLD").await, known("default"));
-    fixture.secrets_manager.answer_text("NEW");
+    fixture.secrets_manager.set_secret("NEW");
     fixture.now -= TTL;
 
     assert_eq!(fixture.caller("OLD").await, Ok(None));
 }
 
 #[tokio::test]
-async fn a_request_that_came_before_a_read_does_not_start_another_one() {
+async fn does_not_read_again_for_a_request_from_before_the_last_read() {
     let mut fixture = Fixture::start("KEY").await;
     assert_eq!(fixture.caller("KEY").await, known("default"));
     fixture.now -= Duration::from_millis(5);
@@ -257,10 +271,10 @@ async fn a_request_that_came_before_a_read_does_not_start_another_one() {
 }
 
 #[tokio::test]
-async fn no_form_of_an_error_shows_what_secrets_manager_sent() {
+async fn errors_do_not_show_the_response_of_secrets_manager() {
     for sent in ["<html>KEY</html>", r#"{"SecretString": "KEY", "#, r#"{"SecretString": ["KEY"]}"#] {
         let fixture = Fixture::start("KEY").await;
-        fixture.secrets_manager.answer(Answer::Garbage(StatusCode::OK, sent));
+        fixture.secrets_manager.respond(SecretResponse::Garbage(StatusCode::OK, sent));
 
         let error = fixture.key_store.load(fixture.now).await.unwrap_err();
 
@@ -269,32 +283,32 @@ async fn no_form_of_an_error_shows_what_secrets_manager_sent() {
 }
 
 #[tokio::test]
-async fn says_how_old_the_key_set_is_and_counts_each_failed_read_once() {
+async fn reports_the_age_of_the_key_set_and_each_failed_read_once() {
     let mut fixture = Fixture::start("KEY").await;
-    let condition = |age: Option<u64>, failed_reads| KeySetHealth { age: age.map(Duration::from_secs), failed_reads };
+    let health = |age: Option<u64>, failed_reads| KeySetHealth { age: age.map(Duration::from_secs), failed_reads };
 
-    fixture.secrets_manager.answer(Answer::Binary);
+    fixture.secrets_manager.respond(SecretResponse::Binary);
     fixture.key_store.load(fixture.now).await.unwrap_err();
     fixture.caller("KEY").await.unwrap_err();
-    assert_eq!(fixture.key_store.take_health(fixture.now).await, condition(None, 2));
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, health(None, 2));
 
-    fixture.after(Duration::from_secs(3));
-    fixture.secrets_manager.answer_text("KEY");
+    fixture.after(FIRST_READ_INTERVAL);
+    fixture.secrets_manager.set_secret("KEY");
     assert_eq!(fixture.caller("KEY").await, known("default"));
     fixture.after(Duration::from_secs(20));
-    assert_eq!(fixture.key_store.take_health(fixture.now).await, condition(Some(20), 0));
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, health(Some(20), 0));
 
-    fixture.secrets_manager.answer(Answer::Binary);
+    fixture.secrets_manager.respond(SecretResponse::Binary);
     fixture.after(TTL);
     assert_eq!(fixture.caller("KEY").await, known("default"));
-    assert_eq!(fixture.key_store.take_health(fixture.now).await, condition(Some(320), 1));
-    assert_eq!(fixture.key_store.take_health(fixture.now).await, condition(Some(320), 0));
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, health(Some(320), 1));
+    assert_eq!(fixture.key_store.take_health(fixture.now).await, health(Some(320), 0));
 }
 
 #[tokio::test]
-async fn a_read_that_takes_too_long_is_a_failed_one() {
+async fn counts_a_read_that_takes_too_long_as_failed() {
     let fixture = Fixture::start("KEY").await;
-    fixture.secrets_manager.answer(Answer::Nothing);
+    fixture.secrets_manager.respond(SecretResponse::Hang);
 
     fixture.key_store.load(fixture.now).await.unwrap_err();
 

@@ -1,16 +1,130 @@
-//! The binary itself, as Lambda runs it: its start, its log and its settings. What fails around it is in `faults`.
+//! The binary as Lambda runs it: startup, log, metrics and settings.
 
 use std::time::Duration;
 
+use presigned_upload::limits::MaxBytes;
 use serde_json::{Value, json};
 
-use crate::{
-    fixture::API_KEY,
-    lambda::{REQUEST_ID, RuntimeApi, body, event, log, log_of_ended, start, without_time},
-    loopback::{Answer, SecretsManager},
+use crate::support::{
+    app::API_KEY,
+    events::{HttpApiEvent, event},
+    instance::{Instance, WRONG_API_KEY, body, without_time},
+    runtime_api::REQUEST_ID,
+    secrets_manager::{SecretResponse, SecretsManager},
 };
 
-/// What CloudWatch makes of a line: each metric, under each set of dimensions, with its value and its unit.
+/// An instance whose secret has one caller, `storefront`.
+async fn start_with_storefront(variables: &[(&str, &str)]) -> Instance {
+    let secret = json!({ "storefront": API_KEY }).to_string();
+    Instance::start(SecretsManager::start(&secret).await, variables).await
+}
+
+fn unknown_api_key() -> String {
+    HttpApiEvent::new("POST", "/media/").api_key(WRONG_API_KEY).to_string()
+}
+
+fn unknown_path() -> String {
+    HttpApiEvent::new("POST", "/").to_string()
+}
+
+#[tokio::test]
+async fn reads_the_keys_once_and_before_the_first_event() {
+    let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;
+
+    for name in ["media.json", "presign.json", "media-rest-api.json", "media-function-url.json", "healthz.json"] {
+        assert_eq!(function.response_to(&event(name)).await["statusCode"], 200, "{name}");
+    }
+
+    assert_eq!(function.runtime_api.reads_before_first_event().await, 1);
+    assert_eq!(function.secrets_manager.reads(), 1);
+}
+
+/// The log line of a request, without what differs from run to run.
+fn request_line(method: &str, status: u16, members: &Value) -> Value {
+    let mut line = json!({
+        "level": "INFO",
+        "message": "request",
+        "function_name": "uploads",
+        "request_id": REQUEST_ID,
+        "api_request_id": "JKJaXmPLvHcESHA=",
+        "method": method,
+        "status": status,
+        "cold_start": 0,
+    });
+    line.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    line
+}
+
+async fn lines_after(events: &[String]) -> Vec<Value> {
+    let mut function = start_with_storefront(&[]).await;
+    for event in events {
+        function.response_to(event).await;
+    }
+    let mut lines: Vec<_> = function.kill().await.into_iter().map(without_time).collect();
+    assert_eq!(lines.remove(0), json!({ "level": "INFO", "message": "API keys read", "callers": 1 }));
+    lines
+}
+
+#[tokio::test]
+async fn logs_one_line_for_each_grant() {
+    let lines = lines_after(&["media.json", "presign.json", "media-rest-api.json", "healthz.json"].map(event)).await;
+
+    let (post, put) = ("/media/", "/v1/assets/presign");
+    let (caller, bytes) = ("storefront", MaxBytes::MAX);
+    let rest_api = "7d3a9c1e-5a5e-4a55-8a9c-2f6d3c1b0a99";
+    assert_eq!(
+        lines,
+        [
+            request_line(
+                "POST",
+                200,
+                &json!({ "route": post, "caller": caller, "granted": 1, "granted_bytes": bytes, "cold_start": 1 })
+            ),
+            request_line("POST", 200, &json!({ "route": put, "caller": caller, "granted": 1 })),
+            request_line(
+                "POST",
+                200,
+                &json!({ "route": post, "caller": caller, "granted": 1, "granted_bytes": bytes, "api_request_id": rest_api })
+            ),
+            request_line("GET", 200, &json!({ "route": "/healthz" })),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn logs_one_line_with_the_reason_for_each_rejected_request() {
+    let invalid_members = HttpApiEvent::post("/media/", &json!({})).to_string();
+    let other_method = HttpApiEvent::new("GET", "/media/").to_string();
+
+    let lines = lines_after(&[invalid_members, unknown_api_key(), unknown_path(), other_method]).await;
+
+    let rejection = |method, status, code, reason, mut members: Value| {
+        members["errors"] = 1.into();
+        members["code"] = json!(code);
+        members["reason"] = json!(reason);
+        request_line(method, status, &members)
+    };
+    let members = "missing or invalid members: fileName, fileType";
+    let path = "unknown path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`";
+    let method = "method not allowed; expected POST";
+    assert_eq!(
+        lines,
+        [
+            rejection(
+                "POST",
+                400,
+                "bad_request",
+                members,
+                json!({ "route": "/media/", "caller": "storefront", "cold_start": 1 })
+            ),
+            rejection("POST", 401, "unauthorized", "unknown API key", json!({ "route": "/media/" })),
+            rejection("POST", 404, "not_found", path, json!({})),
+            rejection("GET", 405, "method_not_allowed", method, json!({ "route": "/media/" })),
+        ]
+    );
+}
+
+/// The metrics that CloudWatch reads from a line: each one under each set of dimensions, with its value and its unit.
 ///
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 #[track_caller]
@@ -33,155 +147,33 @@ fn metrics(line: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn reads_the_keys_before_it_asks_for_the_first_event_and_never_again() {
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
-    let _function = start(&runtime_api, &secrets_manager, &[]);
+async fn cloudwatch_reads_the_metrics_from_the_log() {
+    let mut function = start_with_storefront(&[("API_KEYS_TTL", "1")]).await;
 
-    for name in ["media.json", "presign.json", "media-rest-api.json", "media-function-url.json", "healthz.json"] {
-        assert_eq!(runtime_api.answer(name).await["statusCode"], 200, "{name}");
-    }
-
-    assert_eq!(runtime_api.asked().await, 1);
-    assert_eq!(secrets_manager.reads(), 1);
-}
-
-#[tokio::test]
-async fn writes_one_info_line_a_request() {
-    let secrets_manager = SecretsManager::start(&format!(r#"{{"storefront": "{API_KEY}"}}"#)).await;
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
-    let function = start(&runtime_api, &secrets_manager, &[]);
-
-    let granted = ["media.json", "presign.json", "media-rest-api.json"];
-    let refused = ["refused-members.json", "refused-unknown-api-key.json", "refused-path.json", "refused-method.json"];
-    for name in granted.iter().chain(&refused).chain(&["healthz.json"]) {
-        runtime_api.answer(name).await;
-    }
-
-    let lines: Vec<_> = log(function).await.into_iter().map(without_time).collect();
-    let request = |method: &str, status: u16, rest: Value| {
-        let mut line = json!({
-            "level": "INFO",
-            "message": "request",
-            "function_name": "uploads",
-            "request_id": REQUEST_ID,
-            "api_request_id": "JKJaXmPLvHcESHA=",
-            "method": method,
-            "status": status,
-            "cold_start": 0,
-        });
-        if status >= 400 {
-            line["errors"] = 1.into();
-        }
-        line.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
-        line
-    };
-    assert_eq!(
-        lines,
-        [
-            json!({ "level": "INFO", "message": "API keys read", "callers": 1 }),
-            request(
-                "POST",
-                200,
-                json!({
-                    "route": "/media/",
-                    "caller": "storefront",
-                    "cold_start": 1,
-                    "granted": 1,
-                    "granted_bytes": 5_368_709_120_u64,
-                })
-            ),
-            request(
-                "POST",
-                200,
-                json!({
-                    "route": "/v1/assets/presign",
-                    "caller": "storefront",
-                    "granted": 1,
-                })
-            ),
-            request(
-                "POST",
-                200,
-                json!({
-                    "route": "/media/",
-                    "caller": "storefront",
-                    "api_request_id": "7d3a9c1e-5a5e-4a55-8a9c-2f6d3c1b0a99",
-                    "granted": 1,
-                    "granted_bytes": 5_368_709_120_u64,
-                })
-            ),
-            request(
-                "POST",
-                400,
-                json!({
-                    "route": "/media/",
-                    "caller": "storefront",
-                    "code": "bad_request",
-                    "reason": "missing or invalid members: fileName, fileType",
-                })
-            ),
-            request(
-                "POST",
-                401,
-                json!({
-                    "route": "/media/",
-                    "code": "unauthorized",
-                    "reason": "unknown API key",
-                })
-            ),
-            request(
-                "POST",
-                404,
-                json!({
-                    "code": "not_found",
-                    "reason": "unknown path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`",
-                })
-            ),
-            request(
-                "GET",
-                405,
-                json!({
-                    "route": "/media/",
-                    "code": "method_not_allowed",
-                    "reason": "method not allowed; expected POST",
-                })
-            ),
-            request("GET", 200, json!({ "route": "/healthz" })),
-        ]
-    );
-}
-
-#[tokio::test]
-async fn cloudwatch_reads_the_metrics_out_of_the_log() {
-    let secrets_manager = SecretsManager::start(&format!(r#"{{"storefront": "{API_KEY}"}}"#)).await;
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
-    let function = start(&runtime_api, &secrets_manager, &[("API_KEYS_TTL", "1")]);
-
-    runtime_api.asked().await;
-    secrets_manager.answer(Answer::Binary);
+    function.runtime_api.reads_before_first_event().await;
+    function.secrets_manager.respond(SecretResponse::Binary);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    for name in ["media.json", "presign.json", "refused-unknown-api-key.json", "healthz.json", "refused-path.json"] {
-        runtime_api.answer(name).await;
+    let [post, put, healthz] = ["media.json", "presign.json", "healthz.json"].map(event);
+    for event in [post, put, unknown_api_key(), healthz, unknown_path()] {
+        function.response_to(&event).await;
     }
 
-    let mut lines = log(function).await;
+    let mut lines = function.kill().await;
     lines.retain(|line| line["message"] == "request");
     for line in &mut lines {
         line["duration_ms"] = 0.5.into();
     }
+    let age = lines[0]["key_set_age_seconds"].as_u64().unwrap();
+    assert!((2..60).contains(&age), "{age}");
     let duration = "duration_ms=0.5 Milliseconds by function_name=uploads";
     let warm = "cold_start=0 Count by function_name=uploads";
-    let age =
-        |line: &Value| format!("key_set_age_seconds={} Seconds by function_name=uploads", line["key_set_age_seconds"]);
-    assert!((2..60).contains(&lines[0]["key_set_age_seconds"].as_u64().unwrap()));
     assert_eq!(
         metrics(&lines[0]),
         [
             duration,
             "cold_start=1 Count by function_name=uploads",
             "granted_bytes=5368709120 Bytes by function_name=uploads",
-            &age(&lines[0]),
+            &format!("key_set_age_seconds={age} Seconds by function_name=uploads"),
             "failed_refreshes=1 Count by function_name=uploads",
             "granted=1 Count by function_name=uploads, route=/media/",
             "granted=1 Count by function_name=uploads, caller=storefront",
@@ -200,27 +192,26 @@ async fn cloudwatch_reads_the_metrics_out_of_the_log() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_secret_is_in_the_log() {
+async fn warns_about_an_invalid_secret() {
     let secrets_manager = SecretsManager::start(r#"{"storefront": "", "mobile": "two words"}"#).await;
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
-    let function = start(&runtime_api, &secrets_manager, &[("API_KEYS_TTL", "1")]);
+    let mut function = Instance::start(secrets_manager, &[("API_KEYS_TTL", "1")]).await;
 
-    runtime_api.asked().await;
-    secrets_manager.answer(Answer::Binary);
+    function.runtime_api.reads_before_first_event().await;
+    function.secrets_manager.respond(SecretResponse::Binary);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(runtime_api.answer("media.json").await["statusCode"], 401);
+    assert_eq!(function.response_to(&event("media.json")).await["statusCode"], 401);
 
-    let mut lines: Vec<_> = log(function).await.into_iter().map(without_time).collect();
+    let mut lines: Vec<_> = function.kill().await.into_iter().map(without_time).collect();
     lines.retain(|line| line["level"] == "WARN");
     lines[..2].sort_unstable_by_key(|line| line["name"].to_string());
     let age = lines[3].as_object_mut().unwrap().remove("age_seconds").unwrap();
     assert!((1..60).contains(&age.as_u64().unwrap()), "{age}");
-    let refused = "ignoring a value of the secret that is not a valid API key";
+    let ignored = "ignoring a value of the secret that is not a valid API key";
     assert_eq!(
         lines,
         [
-            json!({ "level": "WARN", "message": refused, "name": "mobile" }),
-            json!({ "level": "WARN", "message": refused, "name": "storefront" }),
+            json!({ "level": "WARN", "message": ignored, "name": "mobile" }),
+            json!({ "level": "WARN", "message": ignored, "name": "storefront" }),
             json!({ "level": "WARN", "message": "the secret contains no API key; every request will be rejected" }),
             json!({
                 "level": "WARN",
@@ -231,25 +222,20 @@ async fn what_is_wrong_with_the_secret_is_in_the_log() {
     );
 }
 
+/// `events` has more of these, but makes requests of them by itself.
 #[tokio::test]
-async fn an_odd_query_string_is_not_read() {
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
-    let _function = start(&runtime_api, &secrets_manager, &[]);
+async fn serves_an_event_that_lambda_http_panics_at() {
+    let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;
     let odd = event("media.json").replace(r#""rawQueryString": """#, r#""rawQueryString": "a=<b>""#);
     assert_ne!(odd, event("media.json"));
 
-    let (path, answer) = runtime_api.invoke(&odd).await;
+    let response = function.response_to(&odd).await;
 
-    assert!(path.ends_with("/response"), "{path}: {answer}");
-    assert_eq!(answer["statusCode"], 200);
+    assert_eq!(response["statusCode"], 200);
 }
 
 #[tokio::test]
-async fn a_bad_setting_ends_the_start_with_one_line() {
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    let runtime_api = RuntimeApi::start(&secrets_manager).await;
-
+async fn fails_at_startup_with_one_line_about_an_invalid_setting() {
     for (name, value, error) in [
         (
             "UPLOAD_EXPIRES_IN",
@@ -258,29 +244,26 @@ async fn a_bad_setting_ends_the_start_with_one_line() {
         ),
         ("S3_FORCE_PATH_STYLE", "yes", r#"S3_FORCE_PATH_STYLE is "yes"; expected `true` or `false`"#),
     ] {
-        let mut function = start(&runtime_api, &secrets_manager, &[(name, value)]);
+        let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[(name, value)]).await;
 
-        let (status, lines) = log_of_ended(&mut function).await;
+        let (status, lines) = function.wait().await;
 
         assert_eq!(status.code(), Some(1));
         let lines: Vec<_> = lines.into_iter().map(without_time).collect();
         assert_eq!(lines, [json!({ "level": "ERROR", "message": "function stopped", "error": error })]);
+        assert!(!function.runtime_api.was_asked());
     }
-    assert!(runtime_api.is_unasked());
 }
 
 #[tokio::test]
-async fn takes_the_custom_endpoint_for_s3_from_the_environment() {
-    let secrets_manager = SecretsManager::start(API_KEY).await;
-    let mut runtime_api = RuntimeApi::start(&secrets_manager).await;
+async fn reads_the_custom_endpoint_for_s3_from_the_environment() {
     let environment =
         [("AWS_ENDPOINT_URL", "https://all.example.com"), ("AWS_ENDPOINT_URL_S3", "https://storage.example.com")];
-    let _function = start(&runtime_api, &secrets_manager, &environment);
+    let mut function = Instance::start(SecretsManager::start(API_KEY).await, &environment).await;
 
-    let post = runtime_api.answer("media.json").await;
-    let put = runtime_api.answer("presign.json").await;
+    let post = body(&function.response_to(&event("media.json")).await);
+    let put = body(&function.response_to(&event("presign.json")).await);
 
-    let url = |answer: Value| body(&answer)["url"].as_str().unwrap().to_owned();
-    assert_eq!(url(post), "https://uploads.storage.example.com/");
-    assert!(url(put).starts_with("https://uploads.storage.example.com/tmp/"));
+    assert_eq!(post["url"], "https://uploads.storage.example.com/");
+    assert!(put["url"].as_str().unwrap().starts_with("https://uploads.storage.example.com/tmp/"));
 }

@@ -1,7 +1,7 @@
-//! What holds for whatever a caller sends: an answer in time, which is a problem of the documented form, or a grant for
-//! exactly one object.
+//! Invariants over random requests: every response comes in time, and is either a documented problem or a grant for exactly
+//! one object.
 //!
-//! The strings lean towards what is read as something else somewhere; `proptest` shrinks what fails.
+//! Many of the strings are ones that some parser on the way might read differently.
 
 use std::{
     sync::LazyLock,
@@ -11,23 +11,25 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::{Body, Response};
 use percent_encoding::percent_decode_str;
-use presigned_upload::{app::App, handler::handle};
+use presigned_upload::{app::App, body::MAX_BYTES, handler::handle, limits::MaxBytes};
 use proptest::{collection::vec, option, prelude::*, proptest, test_runner::Config};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::{
-    fixture::{API_KEY, REAL, app, client, json_of, post, request},
-    loopback::S3,
-    tampering::Upload,
+use crate::support::{
+    app::{API_KEY, REAL, app, json_of},
+    client::client,
+    events::HttpApiEvent,
+    s3::S3,
+    upload::Upload,
 };
 
-/// Longer than any answer takes, on a machine under load as well.
+/// Longer than any response takes, even on a machine under load.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The function over an S3, for all cases of a property.
+/// The function and its S3, for all cases of a property.
 struct Fixture {
     runtime: Runtime,
     s3: S3,
@@ -46,38 +48,38 @@ impl Fixture {
         Self { runtime, s3, app, client: client() }
     }
 
-    /// The answer to a request, which has to come in time.
+    /// Returns the response, which has to come in time.
     #[track_caller]
-    fn answer(&self, request: lambda_http::Request) -> Response<Body> {
+    fn response_to(&self, event: &HttpApiEvent) -> Response<Body> {
         let started_at = Instant::now();
-        let answer = self.runtime.block_on(handle(&self.app, request));
+        let response = self.runtime.block_on(handle(&self.app, event.request()));
         assert!(started_at.elapsed() < PATIENCE, "{:?}", started_at.elapsed());
-        answer
+        response
     }
 
     fn send(&self, upload: Upload) -> StatusCode {
         self.runtime.block_on(async { upload.request(&self.client).send().await.unwrap().status() })
     }
 
-    /// Sends an upload, which has to be taken, and to make this object and no other.
+    /// Asserts that an upload creates this object and no other.
     #[track_caller]
-    fn upload(&self, upload: Upload, object_key: &str) {
+    fn assert_creates(&self, object_key: &str, upload: Upload) {
         let status = self.send(upload);
         assert!([StatusCode::OK, StatusCode::NO_CONTENT].contains(&status), "{status}");
         assert_eq!(self.s3.take_objects(), [object_key]);
     }
 
-    /// Sends an upload that was turned to another object, which has to be refused.
+    /// Asserts that an upload is refused.
     #[track_caller]
-    fn upload_elsewhere(&self, upload: Upload) {
+    fn assert_refused(&self, upload: Upload) {
         let status = self.send(upload);
         assert!(status.is_client_error(), "{status}");
         assert!(self.s3.is_empty());
     }
 }
 
-/// A name of a file, or what somebody sends as one.
-fn name() -> impl Strategy<Value = String> {
+/// A file name, valid or not.
+fn file_name() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
         r"[a-z0-9._ -]{1,40}",
@@ -88,7 +90,7 @@ fn name() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A media type, or what somebody sends as one.
+/// A media type, valid or not.
 fn content_type() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -98,12 +100,12 @@ fn content_type() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Asserts that an answer is a refusal of the documented form.
+/// Asserts that a response is a documented 4xx.
 #[track_caller]
-fn assert_problem(answer: &Response<Body>) {
-    let (status, body) = (answer.status(), json_of(answer));
+fn assert_problem(response: &Response<Body>) {
+    let (status, body) = (response.status(), json_of(response));
     assert!(status.is_client_error(), "{status} {body}");
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
     assert_eq!(body["type"], "about:blank");
     assert_eq!(body["status"], status.as_u16());
     for member in ["title", "code", "detail"] {
@@ -115,16 +117,16 @@ fn assert_problem(answer: &Response<Body>) {
     }
 }
 
-/// Asserts that an object key is the prefix, one id, and the name if there is one.
+/// Asserts that an object key is the prefix, an id, and the file name if there is one.
 #[track_caller]
-fn assert_object_key(object_key: &str, name: Option<&str>) {
+fn assert_object_key(object_key: &str, file_name: Option<&str>) {
     let rest = object_key.strip_prefix("tmp/").unwrap();
-    let (id, held) = rest.split_once('/').map_or((rest, None), |(id, name)| (id, Some(name)));
+    let (id, end) = rest.split_once('/').map_or((rest, None), |(id, end)| (id, Some(end)));
     assert_eq!(Uuid::parse_str(id).unwrap().to_string(), id);
-    assert_eq!(held, name);
+    assert_eq!(end, file_name);
 }
 
-/// Asserts that a policy has one exact condition for each field, those on the bucket and on the size, and no others.
+/// Asserts that a policy has exact conditions for the bucket and each field, one for the size, and no other.
 #[track_caller]
 fn assert_pinned(fields: &Value) {
     let policy = BASE64_STANDARD.decode(fields["policy"].as_str().unwrap()).unwrap();
@@ -133,85 +135,100 @@ fn assert_pinned(fields: &Value) {
     let pinned = pinned.filter(|(name, _)| !["policy", "x-amz-signature"].contains(&name.as_str()));
     let mut expected: Vec<_> = pinned.map(|(name, value)| json!({ name: value })).collect();
     expected.insert(0, json!({ "bucket": "uploads" }));
-    expected.push(json!(["content-length-range", 1, 5_368_709_120_u64]));
+    expected.push(json!(["content-length-range", 1, MaxBytes::MAX]));
     assert_eq!(policy["conditions"], Value::from(expected));
 }
 
-/// The longest name that a file can have here.
-fn fits_the_file_system(name: &str) -> bool {
-    name.len() <= 255
+/// Whether the server can store the file: its file system allows 255 bytes in a name.
+fn fits_the_file_system(file_name: &str) -> bool {
+    file_name.len() <= 255
+}
+
+/// Asserts that a form creates its own object and no other.
+#[track_caller]
+fn assert_form_is_for_one_object(fixture: &Fixture, grant: &Value, elsewhere: &str) {
+    let object_key = grant["fileKey"].as_str().unwrap();
+    fixture.assert_creates(object_key, Upload::post(grant, b"a".to_vec()));
+    for other in [elsewhere.to_owned(), format!("tmp/{elsewhere}"), format!("{object_key}{elsewhere}")] {
+        let mut altered = grant.clone();
+        altered["fields"]["key"] = other.into();
+        fixture.assert_refused(Upload::post(&altered, b"a".to_vec()));
+    }
+}
+
+/// Asserts that a URL creates its own object and no other.
+#[track_caller]
+fn assert_url_is_for_one_object(fixture: &Fixture, grant: &Value, content_type: Option<&str>, elsewhere: &str) {
+    fixture.assert_creates(grant["key"].as_str().unwrap(), Upload::put(grant, content_type, b"a".to_vec()));
+    for (from, to) in [
+        ("/uploads/tmp/", format!("/uploads/{elsewhere}/")),
+        ("/uploads/tmp/", format!("/uploads/tmp/{elsewhere}/")),
+        ("/uploads/", "/other/".to_owned()),
+        ("?", format!("{elsewhere}?")),
+        ("127.0.0.1", "localhost".to_owned()),
+    ] {
+        let mut altered = grant.clone();
+        altered["url"] = altered["url"].as_str().unwrap().replacen(from, &to, 1).into();
+        fixture.assert_refused(Upload::put(&altered, content_type, b"a".to_vec()));
+    }
 }
 
 proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn a_form_is_for_one_object_or_refused(
-        name in name(),
+    fn a_form_is_for_one_object_or_the_request_is_rejected(
+        file_name in file_name(),
         content_type in content_type(),
         elsewhere in "[a-s]{1,10}", // never the prefix
     ) {
         static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::start);
+        let event = HttpApiEvent::post("/media/", &json!({ "fileName": file_name, "fileType": content_type }));
 
-        let answer = FIXTURE.answer(post("/media/", &json!({ "fileName": name, "fileType": content_type })));
+        let response = FIXTURE.response_to(&event);
 
-        if answer.status() == StatusCode::OK {
-            let grant = json_of(&answer);
-            let object_key = grant["fields"]["key"].as_str().unwrap();
-            assert_object_key(object_key, Some(&name));
-            assert_eq!(grant["fileKey"], object_key);
+        if response.status() == StatusCode::OK {
+            let grant = json_of(&response);
+            assert_object_key(grant["fileKey"].as_str().unwrap(), Some(&file_name));
+            assert_eq!(grant["fields"]["key"], grant["fileKey"]);
             assert_eq!(grant["fields"]["Content-Type"], content_type);
             assert_pinned(&grant["fields"]);
-            if fits_the_file_system(&name) {
-                FIXTURE.upload(Upload::post(&grant, b"a".to_vec()), object_key);
-                for other in [elsewhere.clone(), format!("tmp/{elsewhere}"), format!("{object_key}{elsewhere}")] {
-                    let mut turned = grant.clone();
-                    turned["fields"]["key"] = other.into();
-                    FIXTURE.upload_elsewhere(Upload::post(&turned, b"a".to_vec()));
-                }
+            if fits_the_file_system(&file_name) {
+                assert_form_is_for_one_object(&FIXTURE, &grant, &elsewhere);
             }
         } else {
-            assert_problem(&answer);
+            assert_problem(&response);
         }
     }
 
     #[test]
-    fn a_url_is_for_one_object_or_refused(
-        name in option::of(name()),
+    fn a_url_is_for_one_object_or_the_request_is_rejected(
+        file_name in option::of(file_name()),
         content_type in option::of(content_type()),
         elsewhere in "[a-s]{1,10}", // never the prefix
     ) {
         static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::start);
+        let body = json!({ "fileName": file_name, "fileType": content_type });
 
-        let answer = FIXTURE.answer(post("/v1/assets/presign", &json!({ "fileName": name, "fileType": content_type })));
+        let response = FIXTURE.response_to(&HttpApiEvent::post("/v1/assets/presign", &body));
 
-        if answer.status() == StatusCode::OK {
-            let grant = json_of(&answer);
+        if response.status() == StatusCode::OK {
+            let grant = json_of(&response);
             let object_key = grant["key"].as_str().unwrap();
-            assert_object_key(object_key, name.as_deref());
+            assert_object_key(object_key, file_name.as_deref());
             let path = grant["url"].as_str().unwrap().strip_prefix(&format!("{}/uploads/", FIXTURE.s3.url())).unwrap();
             let (path, _) = path.split_once('?').unwrap();
             assert_eq!(percent_decode_str(path).decode_utf8().unwrap(), object_key);
-            if name.as_deref().is_none_or(fits_the_file_system) {
-                FIXTURE.upload(Upload::put(&grant, content_type.as_deref(), b"a".to_vec()), object_key);
-                let turn = |from: &str, to: &str| {
-                    let mut turned = grant.clone();
-                    turned["url"] = turned["url"].as_str().unwrap().replacen(from, to, 1).into();
-                    FIXTURE.upload_elsewhere(Upload::put(&turned, content_type.as_deref(), b"a".to_vec()));
-                };
-                turn("/uploads/tmp/", &format!("/uploads/{elsewhere}/"));
-                turn("/uploads/tmp/", &format!("/uploads/tmp/{elsewhere}/"));
-                turn("/uploads/", "/other/");
-                turn("?", &format!("{elsewhere}?"));
-                turn("127.0.0.1", "localhost");
+            if file_name.as_deref().is_none_or(fits_the_file_system) {
+                assert_url_is_for_one_object(&FIXTURE, &grant, content_type.as_deref(), &elsewhere);
             }
         } else {
-            assert_problem(&answer);
+            assert_problem(&response);
         }
     }
 
     #[test]
-    fn whatever_comes_in_is_answered(
+    fn every_request_gets_a_response(
         method in prop_oneof![Just("POST".to_owned()), "[A-Z]{1,10}"],
         path in prop_oneof![
             Just("/media/".to_owned()),
@@ -221,25 +238,16 @@ proptest! {
         ],
         headers in vec(("[a-z][a-z0-9-]{0,20}", "[ -~\t]{0,40}"), 0..5),
         authorization in prop_oneof![Just(format!("Bearer {API_KEY}")), "[ -~]{0,60}"],
-        body in prop_oneof![vec(any::<u8>(), 0..200), vec(any::<u8>(), 65_530..65_545)],
+        body in prop_oneof![vec(any::<u8>(), 0..200), vec(any::<u8>(), MAX_BYTES - 5..MAX_BYTES + 10)],
     ) {
         static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::start);
-        let headers = headers.into_iter().chain([("authorization".to_owned(), authorization)]);
-        let event = json!({
-            "version": "2.0",
-            "routeKey": "$default",
-            "rawPath": path,
-            "rawQueryString": "",
-            "headers": headers.map(|(name, value)| (name, value.into())).collect::<serde_json::Map<_, _>>(),
-            "requestContext": { "http": { "method": method, "path": path }, "stage": "$default" },
-            "body": BASE64_STANDARD.encode(body),
-            "isBase64Encoded": true,
-        });
+        let event = HttpApiEvent::new(&method, &path).base64_body(&body);
+        let event = headers.iter().fold(event, |event, (name, value)| event.header(name, value));
 
-        let answer = FIXTURE.answer(request(&event.to_string()));
+        let response = FIXTURE.response_to(&event.header("authorization", &authorization));
 
-        if answer.status() != StatusCode::OK {
-            assert_problem(&answer);
+        if response.status() != StatusCode::OK {
+            assert_problem(&response);
         }
     }
 }

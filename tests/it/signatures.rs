@@ -30,8 +30,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::fixture::{
-    FIXED, SECRET_ACCESS_KEY, app, ask_post, ask_put, config, json_of, post, sdk_config_with_api_key,
+use crate::support::{
+    app::{FIXED, SECRET_ACCESS_KEY, app, config, grant_post, grant_put, json_of, sdk_config_with_api_key},
+    events::HttpApiEvent,
 };
 
 /// The stages of a presigned URL's signature, from the URL and its signed headers but for `host`.
@@ -117,7 +118,7 @@ async fn our_urls_carry_the_signature_of_the_specification() {
         (json!({ "fileType": "image/png" }), &[("content-type", "image/png")]),
         (json!({ "fileName": "a+b 100% é.png", "fileType": "a/b; c=d" }), &[("content-type", "a/b; c=d")]),
     ] {
-        let grant = ask_put(&app, &body).await;
+        let grant = grant_put(&app, &body).await;
         let url = grant["url"].as_str().unwrap();
 
         let stages = Stages::of("PUT", url, headers, (FIXED.now)());
@@ -132,7 +133,7 @@ async fn our_urls_carry_the_signature_of_the_specification() {
 async fn our_urls_have_these_parameters_and_no_checksum() {
     let app = app(&[("UPLOAD_EXPIRES_IN", "60")], None, FIXED).await;
 
-    let grant = ask_put(&app, &json!({ "fileType": "image/png" })).await;
+    let grant = grant_put(&app, &json!({ "fileType": "image/png" })).await;
 
     let (_, query) = grant["url"].as_str().unwrap().split_once('?').unwrap();
     let parameters: Vec<_> = query.split('&').filter(|pair| !pair.starts_with("X-Amz-Signature=")).collect();
@@ -275,8 +276,8 @@ async fn app_with_credentials(end: usize) -> App {
 async fn each_grant_is_signed_with_the_credentials_of_its_moment() {
     let app = app_with_credentials(usize::MAX).await;
 
-    let posts = [ask_post(&app, "a.png", "image/png").await, ask_post(&app, "a.png", "image/png").await];
-    let puts = [ask_put(&app, &json!({})).await, ask_put(&app, &json!({})).await];
+    let posts = [grant_post(&app, "a.png", "image/png").await, grant_post(&app, "a.png", "image/png").await];
+    let puts = [grant_put(&app, &json!({})).await, grant_put(&app, &json!({})).await];
 
     assert_ne!(posts[0]["fields"]["x-amz-credential"], posts[1]["fields"]["x-amz-credential"]);
     assert_ne!(puts[0]["url"], puts[1]["url"]);
@@ -286,8 +287,8 @@ async fn each_grant_is_signed_with_the_credentials_of_its_moment() {
 #[tokio::test]
 async fn a_grant_asks_for_credentials_once() {
     // The secret is read with the first ones.
-    let put = ask_put(&app_with_credentials(2).await, &json!({})).await;
-    let post = ask_post(&app_with_credentials(2).await, "a.png", "image/png").await;
+    let put = grant_put(&app_with_credentials(2).await, &json!({})).await;
+    let post = grant_post(&app_with_credentials(2).await, "a.png", "image/png").await;
 
     assert!(put["url"].as_str().unwrap().contains("X-Amz-Credential=ASIA1%2F"));
     assert!(post["fields"]["x-amz-credential"].as_str().unwrap().starts_with("ASIA1/"));
@@ -297,11 +298,11 @@ async fn a_grant_asks_for_credentials_once() {
 async fn without_credentials_nothing_is_granted() {
     // The secret is read with the first ones, and a grant signed with the second.
     let app = app_with_credentials(2).await;
-    ask_post(&app, "a.png", "image/png").await;
+    grant_post(&app, "a.png", "image/png").await;
     let body = json!({ "fileName": "a.png", "fileType": "image/png" });
 
     for path in ["/media/", "/v1/assets/presign"] {
-        let answer = handle(&app, post(path, &body)).await;
+        let answer = handle(&app, HttpApiEvent::post(path, &body).request()).await;
 
         assert_eq!(answer.status(), 500, "{path}");
         assert_eq!(json_of(&answer)["detail"], "could not generate upload URL", "{path}");

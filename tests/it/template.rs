@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 
 use crate::{
     documents::written_metrics,
-    fixture::{config, read, yaml},
+    support::{
+        app::config,
+        files::{read, yaml},
+    },
 };
 
 /// The objects that a grant may create.

@@ -1,0 +1,481 @@
+//! The binary while Secrets Manager, its credentials or Lambda fail: it recovers without a restart, logs the cause, and shows
+//! no secret. [`Instance`] asserts the last in every test.
+
+use std::{
+    convert::Infallible,
+    fs,
+    future::pending,
+    os::unix::process::ExitStatusExt as _,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use aws_smithy_types::{DateTime, date_time::Format};
+use futures_util::future::join_all;
+use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
+use presigned_upload::handler::TIME_LIMIT;
+use serde_json::{Value, json};
+use tokio::{process::Command, time::timeout};
+
+use crate::support::{
+    app::{API_KEY, SECRET_ACCESS_KEY, SESSION_TOKEN},
+    events::{HttpApiEvent, event},
+    instance::{CREDENTIALS_TOKEN, Instance, ROTATED_API_KEY, WRONG_API_KEY, lambda_timeout, without_time},
+    runtime_api::{Delivery, PATIENCE, REQUEST_ID},
+    secrets_manager::{SecretResponse, SecretsManager},
+    server::serve,
+};
+
+const POST: &str = "media.json";
+const PUT: &str = "presign.json";
+const HEALTHZ: &str = "healthz.json";
+
+/// A failure of Secrets Manager.
+struct Outage {
+    response: SecretResponse,
+    /// The error in the log.
+    cause: String,
+}
+
+impl Outage {
+    fn new(response: SecretResponse, cause: &str) -> Self {
+        Self { response, cause: cause.to_owned() }
+    }
+
+    fn error(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+        let logged = if message.is_empty() { "no message" } else { message };
+        let cause = format!("Secrets Manager returned an error: {code}: {logged}");
+        Self { response: SecretResponse::Error(status, code, message), cause }
+    }
+
+    fn garbage(status: StatusCode, body: &'static str, cause: &str) -> Self {
+        let cause = format!("Secrets Manager returned status {} with an unreadable body: {cause}", status.as_u16());
+        Self { response: SecretResponse::Garbage(status, body), cause }
+    }
+
+    fn secret(text: &str, cause: &str) -> Self {
+        Self::new(SecretResponse::Text(text.to_owned()), cause)
+    }
+}
+
+/// Every way in which a read of the secret can fail.
+fn outages() -> Vec<Outage> {
+    let no_response = "no response from Secrets Manager within 3 s: deadline has elapsed";
+    let disconnected = "could not reach Secrets Manager: other: client error (SendRequest): \
+                        connection closed before message completed";
+    let mut outages = errors();
+    outages.extend(unreadable_responses());
+    outages.extend(invalid_secrets());
+    outages.extend([
+        Outage::new(SecretResponse::Hang, no_response),
+        Outage::new(SecretResponse::Partial, no_response),
+        Outage::new(SecretResponse::Disconnect, disconnected),
+    ]);
+    outages
+}
+
+/// <https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html#API_GetSecretValue_Errors>
+fn errors() -> Vec<Outage> {
+    vec![
+        Outage::error(
+            StatusCode::BAD_REQUEST,
+            "AccessDeniedException",
+            "User: arn:aws:sts::111122223333:assumed-role/uploads/uploads is not authorized",
+        ),
+        Outage::error(
+            StatusCode::BAD_REQUEST,
+            "ExpiredTokenException",
+            "The security token included in the request is expired",
+        ),
+        Outage::error(StatusCode::BAD_REQUEST, "ThrottlingException", "Rate exceeded"),
+        Outage::error(
+            StatusCode::BAD_REQUEST,
+            "ResourceNotFoundException",
+            "Secrets Manager can't find the specified secret.",
+        ),
+        Outage::error(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestException",
+            "You can't perform this operation on the secret because it was marked for deletion.",
+        ),
+        Outage::error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServiceError",
+            "An error occurred on the server side.",
+        ),
+        Outage::error(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", ""),
+    ]
+}
+
+fn unreadable_responses() -> Vec<Outage> {
+    let html = "<html>local-api-key</html>";
+    let not_json = "unhandled error: Error at offset 0: unexpected token '<'. \
+                    Expected one of '{', '[', '\"', 'null', 'true', 'false', <number>";
+    let cut_off = "unhandled error: Error at offset 34: unexpected end of stream";
+    vec![
+        Outage::garbage(StatusCode::OK, html, not_json),
+        Outage::garbage(StatusCode::OK, r#"{"SecretString": "local-api-key", "#, cut_off),
+        Outage::garbage(StatusCode::SERVICE_UNAVAILABLE, html, not_json),
+        Outage::garbage(StatusCode::BAD_GATEWAY, "", "unhandled error: Error"),
+        Outage::new(
+            SecretResponse::Garbage(StatusCode::OK, ""),
+            "the response from Secrets Manager contains no secret",
+        ),
+    ]
+}
+
+fn invalid_secrets() -> Vec<Outage> {
+    let no_api_key = "the secret is not an API key; expected visible ASCII characters without spaces, \
+                      or `sha256:` and 64 hexadecimal digits";
+    let no_object = "the secret is not a JSON object of caller names to API keys";
+    vec![
+        Outage::new(SecretResponse::Binary, "the secret is binary; expected text"),
+        Outage::secret("", no_api_key),
+        Outage::secret("local api key", no_api_key),
+        Outage::secret("null", &format!("{no_object} (line 1, column 4)")),
+        Outage::secret(r#"{"default": "local-api-key"#, &format!("{no_object} (line 1, column 26)")),
+    ]
+}
+
+/// Asserts the status of the response to each file of `events/`, sent with this API key.
+async fn assert_statuses(function: &mut Instance, context: &str, expected: &[(&str, &str, u16)]) {
+    for (name, api_key, status) in expected {
+        let response = function.response_to(&event(name).replace(API_KEY, api_key)).await;
+        assert_eq!(response["statusCode"], *status, "{context}: {name} with {api_key}");
+    }
+}
+
+/// Ends the outage with another API key in the secret, and asserts that `time` later, this key alone is accepted.
+async fn assert_recovers(function: &mut Instance, context: &str, time: Duration) {
+    function.secrets_manager.set_secret(ROTATED_API_KEY);
+    tokio::time::sleep(time).await;
+    let expected = [(POST, API_KEY, 401), (POST, ROTATED_API_KEY, 200), (PUT, ROTATED_API_KEY, 200)];
+    assert_statuses(function, context, &expected).await;
+}
+
+/// Returns the lines of this level, without what differs from run to run.
+fn lines_of(level: &str, lines: &[Value]) -> Vec<Value> {
+    let lines = lines.iter().filter(|line| line["level"] == level);
+    lines.cloned().map(without_time).collect()
+}
+
+/// Returns how many failed reads the metrics of all requests count.
+fn failed_refreshes(lines: &[Value]) -> usize {
+    let counts = lines.iter().filter_map(|line| line["failed_refreshes"].as_u64());
+    counts.sum::<u64>().try_into().unwrap()
+}
+
+/// The line about a request that failed.
+fn request_failed(error: &str) -> Value {
+    json!({
+        "level": "ERROR",
+        "message": "request failed",
+        "request_id": REQUEST_ID,
+        "api_request_id": "JKJaXmPLvHcESHA=",
+        "error": error,
+    })
+}
+
+#[tokio::test]
+async fn responds_500_until_the_secret_is_read_for_the_first_time() {
+    join_all(outages().into_iter().map(async |Outage { response, cause }| {
+        let secrets_manager = SecretsManager::start(API_KEY).await;
+        secrets_manager.respond(response);
+        let mut function = Instance::start(secrets_manager, &[]).await;
+
+        let expected = [(POST, API_KEY, 500), (PUT, API_KEY, 500), (POST, WRONG_API_KEY, 500), (HEALTHZ, API_KEY, 200)];
+        assert_statuses(&mut function, &cause, &expected).await;
+        assert_recovers(&mut function, &cause, Duration::from_secs(3)).await;
+
+        let lines = function.kill().await;
+        let at_startup = "could not read API keys at startup; the first request will try again";
+        let warnings = lines_of("WARN", &lines);
+        assert_eq!(warnings, [json!({ "level": "WARN", "message": at_startup, "error": cause })]);
+        let [first, rest @ ..] = &lines_of("ERROR", &lines)[..] else { panic!("{cause}: no line") };
+        assert_eq!(*first, request_failed(&format!("API keys have not been read yet: {cause}")));
+        let just_failed = "API keys have not been read yet: the last read failed less than 3 s ago; \
+                           the log line of that request has the cause";
+        let reads = 2 + rest.iter().filter(|line| *line == first).count();
+        assert!(rest.iter().all(|line| line == first || *line == request_failed(just_failed)), "{rest:?}");
+        assert_eq!(failed_refreshes(&lines), reads, "{cause}");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn serves_the_last_key_set_through_every_outage_of_secrets_manager() {
+    join_all(outages().into_iter().map(async |Outage { response, cause }| {
+        let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[("API_KEYS_TTL", "1")]).await;
+        assert_statuses(&mut function, &cause, &[(POST, API_KEY, 200)]).await;
+
+        function.secrets_manager.respond(response);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let expected = [(POST, API_KEY, 200), (PUT, API_KEY, 200), (POST, WRONG_API_KEY, 401)];
+        assert_statuses(&mut function, &cause, &expected).await;
+        assert_recovers(&mut function, &cause, Duration::from_secs(1)).await;
+
+        let lines = function.kill().await;
+        let mut warnings = lines_of("WARN", &lines);
+        for warning in &mut warnings {
+            let age = warning.as_object_mut().unwrap().remove("age_seconds").unwrap();
+            assert!((1..60).contains(&age.as_u64().unwrap()), "{age}");
+        }
+        let message = "could not refresh API keys; serving the last known set";
+        let warning = json!({ "level": "WARN", "message": message, "error": cause });
+        assert!(!warnings.is_empty() && warnings.iter().all(|line| *line == warning), "{warnings:?}");
+        assert_eq!(failed_refreshes(&lines), warnings.len(), "{cause}");
+        assert_eq!(lines_of("ERROR", &lines), [Value::Null; 0]);
+    }))
+    .await;
+}
+
+/// The endpoint of the credentials of a function that is restored from a snapshot, whose credentials rotate while it runs.
+struct CredentialsEndpoint {
+    url: String,
+    response: Arc<Mutex<CredentialsResponse>>,
+}
+
+/// A response of the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CredentialsResponse {
+    /// Credentials with this access key ID.
+    Valid(&'static str),
+    /// Credentials that have expired.
+    Expired,
+    /// An error.
+    Error,
+    /// A document that is cut off.
+    Garbage,
+    /// Nothing.
+    Hang,
+}
+
+const FIRST: CredentialsResponse = CredentialsResponse::Valid("ASIAFIRST");
+const SECOND: CredentialsResponse = CredentialsResponse::Valid("ASIASECOND");
+
+impl CredentialsEndpoint {
+    async fn start() -> Self {
+        let response = Arc::new(Mutex::new(FIRST));
+        let service = service_fn({
+            let response = Arc::clone(&response);
+            move |request: Request<Incoming>| {
+                assert_eq!(request.headers()["authorization"], CREDENTIALS_TOKEN);
+                let response = *response.lock().unwrap();
+                async move { Ok::<_, Infallible>(response.into_http().await) }
+            }
+        });
+        Self { url: format!("http://{}/", serve(service).await), response }
+    }
+
+    /// Sets every response from now on.
+    fn respond(&self, response: CredentialsResponse) {
+        *self.response.lock().unwrap() = response;
+    }
+}
+
+impl CredentialsResponse {
+    async fn into_http(self) -> Response<String> {
+        let json = |access_key_id| {
+            let hour = Duration::from_hours(1);
+            let now = SystemTime::now();
+            let expires_at = DateTime::from(if self == Self::Expired { now - hour } else { now + hour });
+            json!({
+                "AccessKeyId": access_key_id,
+                "Expiration": expires_at.fmt(Format::DateTime).unwrap(),
+                "SecretAccessKey": SECRET_ACCESS_KEY,
+                "Token": SESSION_TOKEN,
+            })
+        };
+        match self {
+            Self::Valid(access_key_id) => Response::new(json(access_key_id).to_string()),
+            Self::Expired => Response::new(json("ASIAEXPIRED").to_string()),
+            Self::Garbage => Response::new(json("ASIAGARBAGE").to_string().replace('}', "")),
+            Self::Error => {
+                Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR).body(SESSION_TOKEN.to_owned()).unwrap()
+            }
+            Self::Hang => pending().await,
+        }
+    }
+}
+
+/// Unsets the credentials in the environment.
+const NO_CREDENTIALS: [(&str, &str); 3] =
+    [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("AWS_SESSION_TOKEN", "")];
+
+/// Starts an instance whose credentials come from the endpoint.
+async fn start_restored(endpoint: &CredentialsEndpoint) -> Instance {
+    let [id, key, token] = NO_CREDENTIALS;
+    let url = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url.as_str());
+    let authorization = ("AWS_CONTAINER_AUTHORIZATION_TOKEN", CREDENTIALS_TOKEN);
+    Instance::start(SecretsManager::start(API_KEY).await, &[id, key, token, url, authorization]).await
+}
+
+#[tokio::test]
+async fn signs_every_grant_with_the_credentials_of_the_moment() {
+    let endpoint = CredentialsEndpoint::start().await;
+    let mut function = start_restored(&endpoint).await;
+
+    for credentials in [
+        FIRST,
+        SECOND,
+        CredentialsResponse::Error,
+        FIRST,
+        CredentialsResponse::Garbage,
+        CredentialsResponse::Expired,
+        SECOND,
+    ] {
+        endpoint.respond(credentials);
+        for name in [POST, PUT] {
+            let response = function.response_to(&event(name)).await;
+            if let CredentialsResponse::Valid(access_key_id) = credentials {
+                assert_eq!(response["statusCode"], 200, "{credentials:?}");
+                assert_eq!(response.to_string().matches(access_key_id).count(), 1, "{credentials:?}");
+            } else {
+                assert_eq!(response["statusCode"], 500, "{credentials:?}");
+            }
+        }
+    }
+
+    let lines = function.kill().await;
+    let error = "an error occurred while loading credentials: \
+                 Non-success status from HTTP credential provider: StatusCode(500)";
+    let garbage = "unexpected credentials error: expected object key, found: None";
+    let expired = "an error occurred while loading credentials: the credentials have expired";
+    assert_eq!(
+        lines_of("ERROR", &lines),
+        [error, error, garbage, garbage, expired, expired]
+            .map(|cause| request_failed(&format!("no AWS credentials to sign with: {cause}")))
+    );
+}
+
+/// The SDK's default chain would accept them, or else ask STS and the instance metadata.
+#[tokio::test]
+async fn does_not_read_the_credentials_of_a_profile() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("credentials");
+    let credentials =
+        format!("[default]\naws_access_key_id = ASIAPROFILE\naws_secret_access_key = {SECRET_ACCESS_KEY}\n");
+    fs::write(&profile, credentials).unwrap();
+    let [id, key, token] = NO_CREDENTIALS;
+    let variables = [id, key, token, ("AWS_SHARED_CREDENTIALS_FILE", profile.to_str().unwrap())];
+    let mut function = Instance::start(SecretsManager::start(API_KEY).await, &variables).await;
+
+    assert_statuses(&mut function, "no credentials", &[(POST, API_KEY, 500), (PUT, API_KEY, 500)]).await;
+
+    let lines = function.kill().await;
+    let error = "API keys have not been read yet: could not reach Secrets Manager: \
+                 other: the credential provider was not enabled: no credentials found in chain. Attempted:\n  \
+                 Environment: the credential provider was not enabled: environment variable not set\n  \
+                 Endpoint: the credential provider was not enabled: ECS provider not configured";
+    assert_eq!(lines_of("ERROR", &lines)[0], request_failed(error));
+}
+
+#[tokio::test]
+async fn responds_500_in_time_if_the_credentials_do_not_arrive() {
+    join_all([POST, PUT].map(async |name| {
+        let endpoint = CredentialsEndpoint::start().await;
+        let mut function = start_restored(&endpoint).await;
+        assert_statuses(&mut function, "before", &[(name, API_KEY, 200)]).await;
+
+        endpoint.respond(CredentialsResponse::Hang);
+        assert_statuses(&mut function, "without credentials", &[(name, API_KEY, 500)]).await;
+        endpoint.respond(FIRST);
+        assert_statuses(&mut function, "after", &[(name, API_KEY, 200)]).await;
+
+        let lines = function.kill().await;
+        let error = "no response within 8 s; most likely the credentials did not arrive";
+        assert_eq!(lines_of("ERROR", &lines), [request_failed(error)], "{name}");
+        let durations = lines.iter().filter(|line| line["status"] == 500);
+        let durations: Vec<_> = durations.map(|line| line["duration_ms"].as_f64().unwrap() / 1000.0).collect();
+        let [duration] = durations[..] else { panic!("{durations:?}") };
+        assert!((TIME_LIMIT.as_secs_f64()..lambda_timeout().as_secs_f64()).contains(&duration), "{duration}");
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn reports_an_event_that_is_not_a_request_and_serves_the_next_one() {
+    let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;
+    let media = HttpApiEvent::new("POST", "/media/");
+    let events = [
+        "{}",
+        r#""local-api-key""#,
+        r#"{"key1": "local-api-key"}"#,
+        r#"{"version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}"#,
+        r#"{"Records": [{"eventSource": "aws:sqs", "body": "local-api-key"}]}"#,
+        // API Gateway accepts neither of these headers from a caller.
+        &media.clone().header("authorization", "Bearer local-api-key\0").to_string(),
+        &media.header("an odd name", API_KEY).to_string(),
+    ];
+
+    for event in events {
+        let error = function.runtime_api.error_for(event).await.to_string();
+        assert!(error.contains("DeserializeError") && !error.contains(API_KEY), "{error}");
+        assert_statuses(&mut function, event, &[(POST, API_KEY, 200)]).await;
+    }
+
+    let errors = lines_of("ERROR", &function.kill().await);
+    assert_eq!(errors.len(), events.len());
+    for error in errors {
+        assert!(error["message"].as_str().unwrap().starts_with("Request payload deserialization"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn continues_after_a_response_that_lambda_rejects() {
+    for (status, line_count) in
+        [(StatusCode::PAYLOAD_TOO_LARGE, 1), (StatusCode::GONE, 2), (StatusCode::INTERNAL_SERVER_ERROR, 1)]
+    {
+        let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;
+
+        function.runtime_api.deliver(Delivery::Rejected(status));
+        assert_statuses(&mut function, status.as_str(), &[(POST, API_KEY, 200)]).await;
+        function.runtime_api.deliver(Delivery::Accepted);
+        assert_statuses(&mut function, status.as_str(), &[(POST, API_KEY, 200)]).await;
+
+        let errors = lines_of("ERROR", &function.kill().await);
+        assert_eq!(errors.len(), line_count, "{errors:?}");
+        assert_eq!(errors[0]["message"], "Lambda Runtime API returned non-200 response");
+        assert_eq!(errors[0]["status"], status.to_string());
+    }
+}
+
+#[tokio::test]
+async fn stops_with_the_cause_if_a_response_cannot_be_delivered() {
+    let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;
+
+    function.runtime_api.deliver(Delivery::Disconnected);
+    assert_statuses(&mut function, "disconnected", &[(POST, API_KEY, 200)]).await;
+    let (status, lines) = function.wait().await;
+
+    assert_eq!(status.code(), Some(1));
+    let cause = "client error (SendRequest): connection closed before message completed";
+    assert_eq!(
+        lines_of("ERROR", &lines).last(),
+        Some(&json!({ "level": "ERROR", "message": "function stopped", "error": cause }))
+    );
+}
+
+/// Lambda sends it if an extension is installed, and kills the process soon after. The function has nothing to save.
+#[tokio::test]
+async fn stops_at_once_on_sigterm() {
+    for secret in [SecretResponse::Text(API_KEY.to_owned()), SecretResponse::Hang] {
+        let secrets_manager = SecretsManager::start("").await;
+        secrets_manager.respond(secret);
+        let mut function = Instance::start(secrets_manager, &[]).await;
+        let reads_secret = async {
+            while function.secrets_manager.reads() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, reads_secret).await.expect("the function reads its secret");
+
+        let started_at = Instant::now();
+        let pid = function.process.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        let (status, _) = function.wait().await;
+
+        assert_eq!(status.signal(), Some(15));
+        assert!(started_at.elapsed() < Duration::from_secs(1), "{:?}", started_at.elapsed());
+    }
+}

@@ -1,0 +1,318 @@
+//! Whole responses: status, headers and body.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::SystemTime,
+};
+
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider, future::ProvideCredentials as ProvideCredentialsFuture},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use lambda_http::{Body, Response};
+use presigned_upload::{app::App, body::MAX_BYTES, handler::handle};
+use serde_json::{Map, Value, json};
+
+use crate::support::{
+    app::{FIXED, app, config, grant_put, granted, json_of, sdk_config_with_api_key},
+    events::HttpApiEvent,
+    files::read,
+};
+
+/// Converts a response to JSON, for comparison.
+pub(crate) fn whole(response: &Response<Body>) -> Value {
+    let headers = response.headers().iter();
+    let headers: Map<_, _> = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into())).collect();
+    json!({ "status": response.status().as_u16(), "headers": headers, "body": json_of(response) })
+}
+
+/// Reads a response of `answers/`.
+pub(crate) fn snapshot(name: &str) -> Value {
+    serde_json::from_str(&read(&format!("tests/it/answers/{name}"))).unwrap()
+}
+
+/// The response with this body; a problem has its own content type, and sometimes one more header.
+fn expected(body: &Value, header: Option<(&str, &str)>) -> Value {
+    let content_type = if body["type"].is_null() { "application/json" } else { "application/problem+json" };
+    let mut headers = json!({ "cache-control": "no-store", "content-type": content_type });
+    if let Some((name, value)) = header {
+        headers[name] = json!(value);
+    }
+    json!({ "status": body["status"].as_u64().unwrap_or(200), "headers": headers, "body": body })
+}
+
+/// The request of `events/media.json`, at another path.
+fn media(path: &str) -> HttpApiEvent {
+    HttpApiEvent::post(path, &json!({ "fileName": "web-app-manifest-512x512.png", "fileType": "image/png" }))
+}
+
+async fn assert_problem(event: HttpApiEvent, header: Option<(&str, &str)>, body: Value) {
+    let app = app(&[], None, FIXED).await;
+
+    let response = handle(&app, event.request()).await;
+
+    assert_eq!(whole(&response), expected(&body, header), "{event:.1000}");
+}
+
+#[tokio::test]
+async fn rejects_a_missing_api_key_before_it_reads_the_body() {
+    let problem = json!({
+        "type": "about:blank",
+        "title": "Unauthorized",
+        "status": 401,
+        "code": "unauthorized",
+        "detail": "missing API key; send it as `Authorization: Bearer KEY` or `x-api-key: KEY`",
+    });
+    let too_long = " ".repeat(MAX_BYTES + 1);
+
+    for event in [media("/media/"), media("/v1/assets/presign"), media("/media/").body(&too_long)] {
+        let event = event.without_header("authorization");
+        assert_problem(event, Some(("www-authenticate", "Bearer")), problem.clone()).await;
+    }
+}
+
+#[tokio::test]
+async fn rejects_an_unknown_api_key() {
+    let problem = json!({
+        "type": "about:blank",
+        "title": "Unauthorized",
+        "status": 401,
+        "code": "unauthorized",
+        "detail": "unknown API key",
+    });
+
+    for path in ["/media/", "/v1/assets/presign"] {
+        let event = media(path).api_key("another-api-key");
+        assert_problem(event, Some(("www-authenticate", "Bearer")), problem.clone()).await;
+    }
+}
+
+#[tokio::test]
+async fn rejects_an_unknown_path() {
+    let problem = json!({
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "code": "not_found",
+        "detail": "unknown path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`",
+    });
+
+    for path in ["/media/web-app-manifest-512x512.png", "/multimedia/", "/"] {
+        assert_problem(media(path), None, problem.clone()).await;
+    }
+}
+
+#[tokio::test]
+async fn rejects_another_method_and_names_the_right_one() {
+    for (method, path, allow) in
+        [("GET", "/media/", "POST"), ("PUT", "/v1/assets/presign", "POST"), ("DELETE", "/healthz", "GET")]
+    {
+        let problem = json!({
+            "type": "about:blank",
+            "title": "Method Not Allowed",
+            "status": 405,
+            "code": "method_not_allowed",
+            "detail": format!("method not allowed; expected {allow}"),
+        });
+
+        assert_problem(HttpApiEvent::new(method, path), Some(("allow", allow)), problem).await;
+    }
+}
+
+#[tokio::test]
+async fn rejects_a_body_that_is_not_json() {
+    let event = media("/media/").header("content-type", "application/x-www-form-urlencoded");
+    let problem = json!({
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "code": "bad_request",
+        "detail": "request body is not valid JSON (line 1, column 2)",
+    });
+
+    assert_problem(event.body("fileName=a.png&fileType=image/png"), None, problem).await;
+}
+
+#[tokio::test]
+async fn names_every_invalid_member_with_its_reason() {
+    for (body, [file_name, file_type]) in [
+        (json!({}), ["is required", "is required"]),
+        (
+            json!({ "fileName": "../secrets.txt", "fileType": "image/*" }),
+            ["must not contain `/` or `\\`", "must not contain a wildcard"],
+        ),
+    ] {
+        let problem = json!({
+            "type": "about:blank",
+            "title": "Bad Request",
+            "status": 400,
+            "code": "bad_request",
+            "detail": "missing or invalid members: fileName, fileType",
+            "details": {
+                "fields": [
+                    { "name": "fileName", "reason": file_name },
+                    { "name": "fileType", "reason": file_type },
+                ],
+            },
+        });
+
+        assert_problem(HttpApiEvent::post("/media/", &body), None, problem).await;
+    }
+}
+
+#[tokio::test]
+async fn rejects_a_body_that_is_too_long() {
+    let problem = json!({
+        "type": "about:blank",
+        "title": "Payload Too Large",
+        "status": 413,
+        "code": "payload_too_large",
+        "detail": "request body is 65537 bytes long; expected at most 65536",
+    });
+
+    for path in ["/media/", "/v1/assets/presign"] {
+        assert_problem(media(path).body(&" ".repeat(MAX_BYTES + 1)), None, problem.clone()).await;
+    }
+}
+
+#[tokio::test]
+async fn serves_a_path_by_its_end_with_or_without_a_trailing_slash() {
+    let app = app(&[], None, FIXED).await;
+
+    for (event, same_as) in [
+        (media("/media"), "media.json"),
+        (media("/api/v1/media/"), "media.json"),
+        (HttpApiEvent::new("POST", "/v1/assets/presign/").body("{}"), "presign.json"),
+        (HttpApiEvent::new("POST", "/prod/v1/assets/presign/"), "presign.json"),
+        (HttpApiEvent::new("GET", "/healthz/"), "healthz.json"),
+    ] {
+        let response = handle(&app, event.request()).await;
+
+        assert_eq!(whole(&response), snapshot(same_as), "{event}");
+    }
+}
+
+/// A file name in several scripts, with characters that have a meaning in URLs and in JSON.
+const FILE_NAME: &str = "naïve 100%+1 \"図面\" 👩🏽‍🚀.pdf";
+/// The object key of [`FILE_NAME`].
+const OBJECT_KEY: &str = "tmp/108713b0-1f81-42cf-a16c-c83b1d4d4148/naïve 100%+1 \"図面\" 👩🏽‍🚀.pdf";
+
+#[tokio::test]
+async fn grants_a_form_for_a_file_name_in_any_language() {
+    let app = app(&[], None, FIXED).await;
+    let content_type = "application/pdf; version=\"1.7\"";
+    let body = json!({ "fileName": FILE_NAME, "fileType": content_type, "note": "unknown members are ignored" });
+
+    let response = handle(&app, HttpApiEvent::post("/media/", &body).request()).await;
+
+    let policy = concat!(
+        r#"{"expiration":"2026-01-02T04:04:05Z","conditions":[{"bucket":"uploads"},"#,
+        r#"{"key":"tmp/108713b0-1f81-42cf-a16c-c83b1d4d4148/"#,
+        r#"na\u00efve 100%+1 \"\u56f3\u9762\" \ud83d\udc69\ud83c\udffd\u200d\ud83d\ude80.pdf"},"#,
+        r#"{"Content-Type":"application/pdf; version=\"1.7\""},{"x-amz-algorithm":"AWS4-HMAC-SHA256"},"#,
+        r#"{"x-amz-credential":"ASIAIOSFODNN7EXAMPLE/20260102/eu-central-1/s3/aws4_request"},"#,
+        r#"{"x-amz-date":"20260102T030405Z"},{"x-amz-security-token":"FwoGZXIvYXdzE/session+token=="},"#,
+        r#"["content-length-range",1,5368709120]]}"#
+    );
+    let fields = json!({
+        "key": OBJECT_KEY,
+        "Content-Type": content_type,
+        "x-amz-algorithm": "AWS4-HMAC-SHA256",
+        "x-amz-credential": "ASIAIOSFODNN7EXAMPLE/20260102/eu-central-1/s3/aws4_request",
+        "x-amz-date": "20260102T030405Z",
+        "x-amz-security-token": "FwoGZXIvYXdzE/session+token==",
+        "policy": BASE64_STANDARD.encode(policy),
+        "x-amz-signature": "cd77b8b848f8849f72fff59d3ee1b2c5357bae8162eb9854ae73a7f95f6dcde4",
+    });
+    let url = "https://uploads.s3.eu-central-1.amazonaws.com/";
+    let body = json!({ "url": url, "fields": fields, "fileKey": OBJECT_KEY });
+    assert_eq!(whole(&response), expected(&body, None));
+}
+
+#[tokio::test]
+async fn grants_a_url_for_a_file_name_in_any_language() {
+    let app = app(&[], None, FIXED).await;
+    let body = json!({ "fileName": FILE_NAME, "fileType": "application/pdf" });
+
+    let response = handle(&app, HttpApiEvent::post("/v1/assets/presign", &body).request()).await;
+
+    let url = "https://uploads.s3.eu-central-1.amazonaws.com/tmp/108713b0-1f81-42cf-a16c-c83b1d4d4148/\
+               na%C3%AFve%20100%25%2B1%20%22%E5%9B%B3%E9%9D%A2%22%20%F0%9F%91%A9%F0%9F%8F%BD%E2%80%8D%F0%9F%9A%80.pdf\
+               ?x-id=PutObject&X-Amz-Algorithm=AWS4-HMAC-SHA256\
+               &X-Amz-Credential=ASIAIOSFODNN7EXAMPLE%2F20260102%2Feu-central-1%2Fs3%2Faws4_request\
+               &X-Amz-Date=20260102T030405Z&X-Amz-Expires=3600&X-Amz-SignedHeaders=content-type%3Bhost\
+               &X-Amz-Signature=76a9a6d465e573f41491774fc511f7a5346a3fd573d89e623da9b60cd8130d65\
+               &X-Amz-Security-Token=FwoGZXIvYXdzE%2Fsession%2Btoken%3D%3D";
+    assert_eq!(whole(&response), expected(&json!({ "url": url, "key": OBJECT_KEY }), None));
+}
+
+#[tokio::test]
+async fn writes_members_and_form_fields_in_the_documented_order() {
+    let app = app(&[], None, FIXED).await;
+
+    let response = handle(&app, media("/media/").request()).await;
+
+    let body = std::str::from_utf8(response.body()).unwrap();
+    let names = [
+        "url",
+        "fields",
+        "key",
+        "Content-Type",
+        "x-amz-algorithm",
+        "x-amz-credential",
+        "x-amz-date",
+        "x-amz-security-token",
+        "policy",
+        "x-amz-signature",
+        "fileKey",
+    ];
+    let positions: Vec<_> = names.iter().map(|name| body.find(&format!("\"{name}\":")).unwrap()).collect();
+    assert!(positions.is_sorted(), "{body}");
+}
+
+/// `tmp/`, the id and a slash are 41 bytes, which leaves 983 of 1,024.
+#[tokio::test]
+async fn accepts_a_name_that_fills_the_object_key() {
+    let app = app(&[], None, FIXED).await;
+    let longest = "\u{10ffff}".repeat(243) + &"a".repeat(11);
+
+    let grant = grant_put(&app, &json!({ "fileName": longest })).await;
+
+    assert_eq!(grant["key"].as_str().unwrap().len(), 1024);
+}
+
+/// Credentials whose provider panics the second time.
+#[derive(Debug, Default)]
+struct PanicsOnce(AtomicUsize);
+
+impl ProvideCredentials for PanicsOnce {
+    fn provide_credentials<'a>(&'a self) -> ProvideCredentialsFuture<'a>
+    where
+        Self: 'a,
+    {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) != 1, "a bug");
+        ProvideCredentialsFuture::ready(Ok(Credentials::new("ASIA", "SECRET", None, None, "test")))
+    }
+}
+
+#[tokio::test]
+async fn responds_to_a_panic_with_a_500_and_serves_the_next_request() {
+    let sdk_config = sdk_config_with_api_key(None);
+    let sdk_config = sdk_config.credentials_provider(SharedCredentialsProvider::new(PanicsOnce::default())).build();
+    let app = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.unwrap();
+    app.key_store.load(SystemTime::now()).await.unwrap();
+
+    let failed = handle(&app, media("/media/").request()).await;
+    let served = handle(&app, media("/media/").request()).await;
+
+    let problem = json!({
+        "type": "about:blank",
+        "title": "Internal Server Error",
+        "status": 500,
+        "code": "internal_error",
+        "detail": "could not generate upload URL",
+    });
+    assert_eq!(whole(&failed), expected(&problem, None));
+    granted(&served);
+}

@@ -1,0 +1,71 @@
+//! An S3 server over a folder, which checks every signature and every policy.
+
+use std::{fs, net::SocketAddr, path::PathBuf};
+
+use s3s::{auth::SimpleAuth, host::SingleDomain, service::S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+
+use crate::support::{
+    app::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
+    server::serve,
+};
+
+/// An S3 with two empty buckets.
+pub(crate) struct S3 {
+    pub(crate) address: SocketAddr,
+    folder: TempDir,
+}
+
+impl S3 {
+    const BUCKETS: [&str; 2] = ["uploads", "other"];
+
+    /// The domain of the hosts that are named after a bucket.
+    pub(crate) const DOMAIN: &str = "s3.example.com";
+
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for bucket in Self::BUCKETS {
+            fs::create_dir(folder.path().join(bucket)).unwrap();
+        }
+        let mut service = S3ServiceBuilder::new(FileSystem::new(folder.path()).unwrap());
+        service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
+        service.set_host(SingleDomain::new(Self::DOMAIN).unwrap());
+        let address = serve(service.build()).await;
+        Self { address, folder }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn bucket_folders(&self) -> impl Iterator<Item = PathBuf> {
+        Self::BUCKETS.iter().map(|bucket| self.folder.path().join(bucket))
+    }
+
+    /// Whether no bucket contains an object.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bucket_folders().all(|bucket| fs::read_dir(bucket).unwrap().next().is_none())
+    }
+
+    /// Removes all objects and returns their keys.
+    pub(crate) fn take_objects(&self) -> Vec<String> {
+        let mut object_keys = Vec::new();
+        for bucket in self.bucket_folders() {
+            let mut folders = vec![bucket.clone()];
+            while let Some(folder) = folders.pop() {
+                for entry in fs::read_dir(folder).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else {
+                        object_keys.push(path.strip_prefix(&bucket).unwrap().to_str().unwrap().to_owned());
+                    }
+                }
+            }
+            fs::remove_dir_all(&bucket).unwrap();
+            fs::create_dir(&bucket).unwrap();
+        }
+        object_keys
+    }
+}
