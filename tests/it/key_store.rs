@@ -78,16 +78,6 @@ fn just_failed() -> Result<Option<String>, String> {
 }
 
 #[tokio::test]
-async fn reads_a_plain_key_and_an_object_of_keys() {
-    let plain = Fixture::start("KEY").await;
-    let object = Fixture::start(r#"{"storefront": "KEY-S", "mobile": "KEY-M"}"#).await;
-
-    assert_eq!(plain.caller("KEY").await, known("default"));
-    assert_eq!(object.caller("KEY-M").await, known("mobile"));
-    assert_eq!(object.caller("KEY").await, Ok(None));
-}
-
-#[tokio::test]
 async fn serves_the_key_set_for_its_time_to_live() {
     let mut fixture = Fixture::start("KEY").await;
     fixture.key_store.load(fixture.now).await.unwrap();
