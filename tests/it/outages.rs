@@ -20,7 +20,7 @@ use tokio::{process::Command, time::timeout};
 use crate::support::{
     app::{API_KEY, SECRET_ACCESS_KEY, SESSION_TOKEN},
     events::{HttpApiEvent, event},
-    instance::{CREDENTIALS_TOKEN, Instance, ROTATED_API_KEY, WRONG_API_KEY, lambda_timeout, without_time},
+    instance::{CREDENTIALS_TOKEN, Instance, LAMBDA_TIMEOUT, ROTATED_API_KEY, WRONG_API_KEY, without_time},
     runtime_api::{Delivery, PATIENCE, REQUEST_ID},
     secrets_manager::{SecretResponse, SecretsManager},
     server::serve,
@@ -176,57 +176,59 @@ fn request_failed(error: &str) -> Value {
     })
 }
 
+async fn assert_500_until_first_read(Outage { response, cause }: Outage) {
+    let secrets_manager = SecretsManager::start(API_KEY).await;
+    secrets_manager.respond(response);
+    let mut function = Instance::start(secrets_manager, &[]).await;
+
+    let expected = [(POST, API_KEY, 500), (PUT, API_KEY, 500), (POST, WRONG_API_KEY, 500), (HEALTHZ, API_KEY, 200)];
+    assert_statuses(&mut function, &cause, &expected).await;
+    assert_recovers(&mut function, &cause, Duration::from_secs(3)).await;
+
+    let lines = function.kill().await;
+    let at_startup = "could not read API keys at startup; the first request will try again";
+    let warnings = lines_of("WARN", &lines);
+    assert_eq!(warnings, [json!({ "level": "WARN", "message": at_startup, "error": cause })]);
+    let [first, rest @ ..] = &lines_of("ERROR", &lines)[..] else { panic!("{cause}: no line") };
+    assert_eq!(*first, request_failed(&format!("API keys have not been read yet: {cause}")));
+    let just_failed = "API keys have not been read yet: the last read failed less than 3 s ago; \
+                       the log line of that request has the cause";
+    let reads = 2 + rest.iter().filter(|line| *line == first).count();
+    assert!(rest.iter().all(|line| line == first || *line == request_failed(just_failed)), "{rest:?}");
+    assert_eq!(failed_refreshes(&lines), reads, "{cause}");
+}
+
 #[tokio::test]
 async fn responds_500_until_the_secret_is_read_for_the_first_time() {
-    join_all(outages().into_iter().map(async |Outage { response, cause }| {
-        let secrets_manager = SecretsManager::start(API_KEY).await;
-        secrets_manager.respond(response);
-        let mut function = Instance::start(secrets_manager, &[]).await;
+    join_all(outages().into_iter().map(assert_500_until_first_read)).await;
+}
 
-        let expected = [(POST, API_KEY, 500), (PUT, API_KEY, 500), (POST, WRONG_API_KEY, 500), (HEALTHZ, API_KEY, 200)];
-        assert_statuses(&mut function, &cause, &expected).await;
-        assert_recovers(&mut function, &cause, Duration::from_secs(3)).await;
+async fn assert_serves_last_key_set(Outage { response, cause }: Outage) {
+    let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[("API_KEYS_TTL", "1")]).await;
+    assert_statuses(&mut function, &cause, &[(POST, API_KEY, 200)]).await;
 
-        let lines = function.kill().await;
-        let at_startup = "could not read API keys at startup; the first request will try again";
-        let warnings = lines_of("WARN", &lines);
-        assert_eq!(warnings, [json!({ "level": "WARN", "message": at_startup, "error": cause })]);
-        let [first, rest @ ..] = &lines_of("ERROR", &lines)[..] else { panic!("{cause}: no line") };
-        assert_eq!(*first, request_failed(&format!("API keys have not been read yet: {cause}")));
-        let just_failed = "API keys have not been read yet: the last read failed less than 3 s ago; \
-                           the log line of that request has the cause";
-        let reads = 2 + rest.iter().filter(|line| *line == first).count();
-        assert!(rest.iter().all(|line| line == first || *line == request_failed(just_failed)), "{rest:?}");
-        assert_eq!(failed_refreshes(&lines), reads, "{cause}");
-    }))
-    .await;
+    function.secrets_manager.respond(response);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let expected = [(POST, API_KEY, 200), (PUT, API_KEY, 200), (POST, WRONG_API_KEY, 401)];
+    assert_statuses(&mut function, &cause, &expected).await;
+    assert_recovers(&mut function, &cause, Duration::from_secs(1)).await;
+
+    let lines = function.kill().await;
+    let mut warnings = lines_of("WARN", &lines);
+    for warning in &mut warnings {
+        let age = warning.as_object_mut().unwrap().remove("age_seconds").unwrap();
+        assert!((1..60).contains(&age.as_u64().unwrap()), "{age}");
+    }
+    let message = "could not refresh API keys; serving the last known set";
+    let warning = json!({ "level": "WARN", "message": message, "error": cause });
+    assert!(!warnings.is_empty() && warnings.iter().all(|line| *line == warning), "{warnings:?}");
+    assert_eq!(failed_refreshes(&lines), warnings.len(), "{cause}");
+    assert_eq!(lines_of("ERROR", &lines), [Value::Null; 0]);
 }
 
 #[tokio::test]
 async fn serves_the_last_key_set_through_every_outage_of_secrets_manager() {
-    join_all(outages().into_iter().map(async |Outage { response, cause }| {
-        let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[("API_KEYS_TTL", "1")]).await;
-        assert_statuses(&mut function, &cause, &[(POST, API_KEY, 200)]).await;
-
-        function.secrets_manager.respond(response);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let expected = [(POST, API_KEY, 200), (PUT, API_KEY, 200), (POST, WRONG_API_KEY, 401)];
-        assert_statuses(&mut function, &cause, &expected).await;
-        assert_recovers(&mut function, &cause, Duration::from_secs(1)).await;
-
-        let lines = function.kill().await;
-        let mut warnings = lines_of("WARN", &lines);
-        for warning in &mut warnings {
-            let age = warning.as_object_mut().unwrap().remove("age_seconds").unwrap();
-            assert!((1..60).contains(&age.as_u64().unwrap()), "{age}");
-        }
-        let message = "could not refresh API keys; serving the last known set";
-        let warning = json!({ "level": "WARN", "message": message, "error": cause });
-        assert!(!warnings.is_empty() && warnings.iter().all(|line| *line == warning), "{warnings:?}");
-        assert_eq!(failed_refreshes(&lines), warnings.len(), "{cause}");
-        assert_eq!(lines_of("ERROR", &lines), [Value::Null; 0]);
-    }))
-    .await;
+    join_all(outages().into_iter().map(assert_serves_last_key_set)).await;
 }
 
 /// The endpoint of the credentials of a function that is restored from a snapshot, whose credentials rotate while it runs.
@@ -370,27 +372,28 @@ async fn does_not_read_the_credentials_of_a_profile() {
     assert_eq!(lines_of("ERROR", &lines)[0], request_failed(error));
 }
 
+async fn assert_500_without_credentials(name: &str) {
+    let endpoint = CredentialsEndpoint::start().await;
+    let mut function = start_restored(&endpoint).await;
+    assert_statuses(&mut function, "before", &[(name, API_KEY, 200)]).await;
+
+    endpoint.respond(CredentialsResponse::Hang);
+    assert_statuses(&mut function, "without credentials", &[(name, API_KEY, 500)]).await;
+    endpoint.respond(FIRST);
+    assert_statuses(&mut function, "after", &[(name, API_KEY, 200)]).await;
+
+    let lines = function.kill().await;
+    let error = "no response within 8 s; most likely the credentials did not arrive";
+    assert_eq!(lines_of("ERROR", &lines), [request_failed(error)], "{name}");
+    let durations = lines.iter().filter(|line| line["status"] == 500);
+    let durations: Vec<_> = durations.map(|line| line["duration_ms"].as_f64().unwrap() / 1000.0).collect();
+    let [duration] = durations[..] else { panic!("{durations:?}") };
+    assert!((TIME_LIMIT.as_secs_f64()..LAMBDA_TIMEOUT.as_secs_f64()).contains(&duration), "{duration}");
+}
+
 #[tokio::test]
 async fn responds_500_in_time_if_the_credentials_do_not_arrive() {
-    join_all([POST, PUT].map(async |name| {
-        let endpoint = CredentialsEndpoint::start().await;
-        let mut function = start_restored(&endpoint).await;
-        assert_statuses(&mut function, "before", &[(name, API_KEY, 200)]).await;
-
-        endpoint.respond(CredentialsResponse::Hang);
-        assert_statuses(&mut function, "without credentials", &[(name, API_KEY, 500)]).await;
-        endpoint.respond(FIRST);
-        assert_statuses(&mut function, "after", &[(name, API_KEY, 200)]).await;
-
-        let lines = function.kill().await;
-        let error = "no response within 8 s; most likely the credentials did not arrive";
-        assert_eq!(lines_of("ERROR", &lines), [request_failed(error)], "{name}");
-        let durations = lines.iter().filter(|line| line["status"] == 500);
-        let durations: Vec<_> = durations.map(|line| line["duration_ms"].as_f64().unwrap() / 1000.0).collect();
-        let [duration] = durations[..] else { panic!("{durations:?}") };
-        assert!((TIME_LIMIT.as_secs_f64()..lambda_timeout().as_secs_f64()).contains(&duration), "{duration}");
-    }))
-    .await;
+    join_all([POST, PUT].map(assert_500_without_credentials)).await;
 }
 
 #[tokio::test]

@@ -146,13 +146,14 @@ fn metrics(line: &Value) -> Vec<String> {
     metrics
 }
 
-#[tokio::test]
-async fn cloudwatch_reads_the_metrics_from_the_log() {
+/// Returns the lines of a grant of each kind, a rejected API key, a health check and an unknown path, while the secret cannot
+/// be refreshed.
+async fn lines_with_metrics() -> Vec<Value> {
     let mut function = start_with_storefront(&[("API_KEYS_TTL", "1")]).await;
-
     function.runtime_api.reads_before_first_event().await;
     function.secrets_manager.respond(SecretResponse::Binary);
     tokio::time::sleep(Duration::from_secs(2)).await;
+
     let [post, put, healthz] = ["media.json", "presign.json", "healthz.json"].map(event);
     for event in [post, put, unknown_api_key(), healthz, unknown_path()] {
         function.response_to(&event).await;
@@ -163,6 +164,13 @@ async fn cloudwatch_reads_the_metrics_from_the_log() {
     for line in &mut lines {
         line["duration_ms"] = 0.5.into();
     }
+    lines
+}
+
+#[tokio::test]
+async fn cloudwatch_reads_the_metrics_from_the_log() {
+    let lines = lines_with_metrics().await;
+
     let age = lines[0]["key_set_age_seconds"].as_u64().unwrap();
     assert!((2..60).contains(&age), "{age}");
     let duration = "duration_ms=0.5 Milliseconds by function_name=uploads";

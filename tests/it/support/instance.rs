@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     process::{ExitStatus, Stdio},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use crate::support::{
 
 /// An API key that replaces [`API_KEY`].
 pub(crate) const ROTATED_API_KEY: &str = "rotated-api-key";
-/// An API key that is in no secret.
+/// An API key that no secret contains.
 pub(crate) const WRONG_API_KEY: &str = "another-api-key";
 /// The token that the function sends to the endpoint of its credentials.
 pub(crate) const CREDENTIALS_TOKEN: &str = "container-authorization-token";
@@ -79,7 +80,7 @@ impl Instance {
     pub(crate) async fn response_to(&mut self, event: &str) -> Value {
         let started_at = Instant::now();
         let response = self.runtime_api.response_to(event).await;
-        assert!(started_at.elapsed() < lambda_timeout(), "{:?}", started_at.elapsed());
+        assert!(started_at.elapsed() < *LAMBDA_TIMEOUT, "{:?}", started_at.elapsed());
         self.responses.push(response.clone());
         response
     }
@@ -107,10 +108,10 @@ impl Instance {
 }
 
 /// How long Lambda lets a request take.
-pub(crate) fn lambda_timeout() -> Duration {
+pub(crate) static LAMBDA_TIMEOUT: LazyLock<Duration> = LazyLock::new(|| {
     let template = yaml(&read("template.yaml"));
     Duration::from_secs(template["Resources"]["Function"]["Properties"]["Timeout"].as_u64().unwrap())
-}
+});
 
 /// Returns the JSON body of a response, as API Gateway receives it.
 #[track_caller]
