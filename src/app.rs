@@ -1,4 +1,4 @@
-//! Everything that is made once, at startup, and shared by all requests.
+//! Everything that is created once, at startup, and shared by all requests.
 
 use std::{sync::atomic::AtomicBool, time::SystemTime};
 
@@ -16,7 +16,7 @@ use crate::{
     key_store::KeyStore,
 };
 
-/// The running function: what [`handle`](crate::handler::handle) needs besides the request.
+/// The running function: everything that [`handle`](crate::handler::handle) needs besides the request.
 pub struct App {
     pub(crate) config: Config,
     /// The API keys; read them once before the first request ([`KeyStore::load`]).
@@ -25,21 +25,21 @@ pub struct App {
     pub(crate) region: Region,
     pub(crate) bucket_url: BucketUrl,
     pub(crate) nondeterminism: Nondeterminism,
-    /// Whether no request has come in yet.
+    /// Whether no request has arrived yet.
     pub(crate) is_cold: AtomicBool,
 }
 
-/// What makes two equal requests differ; a test fixes both.
+/// The sources of nondeterminism; tests replace them with constants.
 #[derive(Clone, Copy, Debug)]
 pub struct Nondeterminism {
     /// The clock.
     pub now: fn() -> SystemTime,
-    /// The random id of an object.
+    /// The source of random object ids.
     pub new_id: fn() -> Uuid,
 }
 
 impl App {
-    /// Makes the Secrets Manager client and resolves the URL of the bucket. No request is sent.
+    /// Creates the Secrets Manager client and resolves the URL of the bucket, without sending a request.
     ///
     /// # Errors
     ///
@@ -72,11 +72,11 @@ impl App {
         })
     }
 
-    /// Returns the credentials of this moment: they rotate, so each grant is signed with its own.
+    /// Returns the current credentials. They rotate, so every grant asks for them again.
     pub(crate) async fn credentials(&self, now: SystemTime) -> Result<Credentials, Error> {
         let provided = self.credentials_provider.provide_credentials().await;
         let credentials = provided.map_err(Error::CredentialsUnavailable)?;
-        // S3 would refuse what they sign.
+        // S3 would reject anything signed with them.
         if credentials.expiry().is_some_and(|expiry| expiry <= now) {
             return Err(Error::CredentialsUnavailable(CredentialsError::provider_error(
                 "the credentials have expired",
@@ -86,7 +86,7 @@ impl App {
     }
 }
 
-/// Returns `AWS_ENDPOINT_URL_S3` or else `AWS_ENDPOINT_URL`, as an S3 client would use them.
+/// Returns `AWS_ENDPOINT_URL_S3` or, if that is not set, `AWS_ENDPOINT_URL`, as an S3 client would.
 fn custom_endpoint(sdk_config: &SdkConfig) -> Option<String> {
     let for_s3 = ServiceConfigKey::builder()
         .service_id("S3")
@@ -98,7 +98,7 @@ fn custom_endpoint(sdk_config: &SdkConfig) -> Option<String> {
     for_s3.or_else(|| sdk_config.endpoint_url().map(str::to_owned))
 }
 
-/// The function cannot start.
+/// An error that prevents the function from starting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {

@@ -16,7 +16,7 @@ const DIGEST_BYTES: usize = 32;
 
 /// The SHA-256 digest of an API key.
 ///
-/// The digest does not reveal the key, and all digests have the same length, so that a comparison always takes the same
+/// The digest does not reveal the API key, and all digests have the same length, so a comparison always takes the same
 /// time.
 pub struct ApiKeyDigest(Zeroizing<[u8; DIGEST_BYTES]>);
 
@@ -24,7 +24,7 @@ impl ApiKeyDigest {
     /// Digests the API key that a request presents; `None` if it presents none.
     ///
     /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) takes precedence over `x-api-key: KEY`. An
-    /// `Authorization` header with another scheme presents no key.
+    /// `Authorization` header with another scheme presents no API key.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let api_key = if let Some(authorization) = headers.get(AUTHORIZATION) {
@@ -89,19 +89,19 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// The name of the caller if the secret is one API key as plain text.
+    /// The name of the caller if the secret is a single API key as plain text.
     const PLAIN_TEXT_CALLER: &str = "default";
 
-    /// Parses the text of the secret: a JSON object of caller names to API keys, or one API key as plain text.
+    /// Parses the text of the secret: a JSON object that maps caller names to API keys, or a plain-text API key.
     ///
     /// An API key is one or more visible ASCII characters, or `sha256:` followed by the 64 hexadecimal digits of its
-    /// digest. Any other value of the object matches no key, and its name is in [`KeySet::refused`]: an invalid entry locks
-    /// out that caller alone. An empty object locks everyone out. White space around the text is ignored.
+    /// digest. Any other value of the object matches no API key, and its name is in [`KeySet::refused`]: an invalid
+    /// entry locks out only that caller. An empty object locks everyone out. White space around the text is ignored.
     ///
     /// # Errors
     ///
     /// [`SecretError`] if the text is neither. Text that starts with `{`, `[` or `"`, and the words `null`, `true` and
-    /// `false`, are never taken as a plain key.
+    /// `false`, are never treated as a plain-text API key.
     pub fn parse(secret: &str) -> Result<Self, SecretError> {
         let secret = secret.trim_ascii();
         if !secret.starts_with(['{', '[', '"']) && !matches!(secret, "null" | "true" | "false") {
@@ -148,13 +148,13 @@ impl KeySet {
         self.callers.len()
     }
 
-    /// Whether no caller has an API key, so that every request is refused.
+    /// Whether no caller has an API key, so that every request is rejected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.callers.is_empty()
     }
 
-    /// Returns the names whose values are not valid API keys.
+    /// Returns the caller names whose values are not valid API keys.
     pub fn refused(&self) -> impl Iterator<Item = &str> {
         self.refused.iter().map(CallerName::as_str)
     }
@@ -176,19 +176,19 @@ fn zeroize_text(value: &mut Value) {
     }
 }
 
-/// The text of a secret is not a set of API keys. The error never shows any of the text.
+/// An error in the text of the secret. It never shows any of the text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
     /// The text looks like JSON, but is not an object.
     #[error("the secret is not a JSON object of caller names to API keys (line {line}, column {column})")]
     NotAnObject {
-        /// The line where parsing stopped, from 1.
+        /// The line where parsing stopped, counted from 1.
         line: usize,
-        /// The column where parsing stopped, from 1; 0 at the start of a line.
+        /// The column where parsing stopped, counted from 1; 0 at the start of a line.
         column: usize,
     },
-    /// The text is plain, but not an API key.
+    /// The text is neither JSON nor an API key.
     #[error(
         "the secret is not an API key; expected visible ASCII characters without spaces, or `sha256:` and 64 hexadecimal \
          digits"

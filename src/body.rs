@@ -1,4 +1,4 @@
-//! Request bodies: JSON members become typed values, or field errors that name each invalid one.
+//! Parses JSON request bodies into typed values, or into an error that names each invalid member.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ pub struct Members<'a> {
     errors: Vec<FieldError>,
 }
 
-/// A member is missing or invalid, and its [`Members`] have recorded why.
+/// A marker for a member that is missing or invalid. Its [`Members`] recorded why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded;
 
@@ -60,7 +60,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Parses the string of a member that has to be there.
+    /// Parses the string of a required member.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl<'a> Members<'a> {
         self.optional(name, parse)?.ok_or_else(|| self.record(name, "is required".to_owned()))
     }
 
-    /// Parses the string of a member that may be missing or `null`.
+    /// Parses the string of an optional member, which may be missing or `null`.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Parses a whole text as one object. The values stay undecoded, so that each can be refused by name.
+/// Parses a whole text as one object. Its values are decoded later, so that an error can name the member.
 fn parse_object<'a>(text: &'a str, names: &[&'static str]) -> Result<Vec<(&'static str, &'a RawValue)>, BodyError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let members = KnownMembers(names).deserialize(&mut deserializer);
@@ -145,13 +145,13 @@ impl<'de> Visitor<'de> for KnownMembers<'_> {
 
 fn decode_string(raw: &str) -> Result<String, String> {
     serde_json::from_str(raw).map_err(|_| {
-        // The raw value is known to be JSON: only an unpaired surrogate keeps a string from being decoded.
+        // The raw value is known to be JSON, so only an unpaired surrogate keeps a string from being decoded.
         let reason = if raw.starts_with('"') { "must not contain an unpaired surrogate" } else { "must be a string" };
         reason.to_owned()
     })
 }
 
-/// A request body was refused.
+/// The reason why a request body is rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
@@ -161,21 +161,21 @@ pub enum BodyError {
         /// The length in bytes.
         length: usize,
     },
-    /// The body is not UTF-8, as JSON has to be (RFC 8259 §8.1).
+    /// The body is not UTF-8, as JSON must be (RFC 8259 §8.1).
     #[error("request body is not valid UTF-8; expected JSON")]
     NotUtf8,
     /// The body is not JSON (RFC 8259).
     #[error("request body is not valid JSON (line {line}, column {column})")]
     NotJson {
-        /// The line where parsing stopped, from 1.
+        /// The line where parsing stopped, counted from 1.
         line: usize,
-        /// The column where parsing stopped, from 1; 0 at the start of a line.
+        /// The column where parsing stopped, counted from 1; 0 at the start of a line.
         column: usize,
     },
     /// The body is JSON, but not an object.
     #[error("request body is not a JSON object")]
     NotAnObject,
-    /// The object has a member twice, so that two readers could take two different values.
+    /// The object contains a member twice, so two parsers could read different values.
     #[error("request body contains a member twice: {name}")]
     DuplicateMember {
         /// The name of the member.
@@ -197,7 +197,7 @@ impl BodyError {
 pub struct FieldError {
     /// The name of the member.
     pub name: &'static str,
-    /// What is wrong with it, and what was expected.
+    /// The rule that it breaks, such as `must be a string`.
     pub reason: String,
 }
 

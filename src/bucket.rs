@@ -1,4 +1,4 @@
-//! The bucket: its name, and the URL that S3 serves it at.
+//! The bucket: its name and its URL.
 
 use std::error::Error;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 pub struct Bucket(String);
 
 impl Bucket {
-    /// The suffixes that S3 reserves for access points and other kinds of buckets, which are signed for differently.
+    /// The suffixes of access points and other kinds of buckets, whose requests are signed differently.
     const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 
     /// Parses a name that follows S3's naming rules and has none of the reserved suffixes.
@@ -37,7 +37,7 @@ impl Bucket {
     }
 }
 
-/// How S3 is addressed: the inputs of the SDK's endpoint rules besides the bucket.
+/// The inputs of the SDK's endpoint rules besides the bucket.
 #[derive(Clone, Debug)]
 pub struct Addressing {
     /// The region of the bucket.
@@ -53,20 +53,20 @@ pub struct Addressing {
 }
 
 impl Addressing {
-    /// AWS's own S3 in a region.
+    /// Addresses AWS's own S3 in a region.
     #[must_use]
     pub fn new(region: Region) -> Self {
         Self { region, use_fips: None, use_dual_stack: None, custom_endpoint: None, force_path_style: false }
     }
 }
 
-/// The URL of a bucket, which ends in `/`: an encoded object key can be appended to it.
+/// The URL of a bucket. It ends in `/`, so that an encoded object key can be appended.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct BucketUrl(String);
 
 impl BucketUrl {
-    /// Resolves the URL by the SDK's endpoint rules, which know every partition, dual stack, FIPS and path style.
+    /// Resolves the URL with the SDK's endpoint rules, which cover every partition, dual stack, FIPS and path style.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl BucketUrl {
     }
 }
 
-/// The endpoint rules have no URL for the bucket.
+/// An error while resolving the URL of a bucket.
 #[derive(Debug, thiserror::Error)]
 #[error("no URL for the bucket; check AWS_REGION, UPLOAD_BUCKET, AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL")]
 pub struct BucketUrlError(#[source] Box<dyn Error + Send + Sync>);

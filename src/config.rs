@@ -55,15 +55,15 @@ const S3_FORCE_PATH_STYLE: Variable =
 
 const MAX_TTL_SECS: u64 = 86_400;
 
-/// The settings of one running function, each of them valid.
+/// The settings of one running function, all of them valid.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// The bucket that is uploaded to (`UPLOAD_BUCKET`).
+    /// The bucket that receives the uploads (`UPLOAD_BUCKET`).
     pub bucket: Bucket,
-    /// The secret with the API keys (`API_KEYS_SECRET_ID`).
+    /// The secret that contains the API keys (`API_KEYS_SECRET_ID`).
     pub api_keys_secret_id: SecretId,
-    /// What callers may upload (`UPLOAD_EXPIRES_IN`, `UPLOAD_MAX_BYTES`, `UPLOAD_ALLOWED_TYPES`, `UPLOAD_PREFIX`).
+    /// The limits on uploads (`UPLOAD_EXPIRES_IN`, `UPLOAD_MAX_BYTES`, `UPLOAD_ALLOWED_TYPES`, `UPLOAD_PREFIX`).
     pub limits: Limits,
     /// How long the API keys are served before they are refreshed (`API_KEYS_TTL`).
     pub api_keys_ttl: Duration,
@@ -88,7 +88,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first variable that is missing although required, or invalid. An empty variable is invalid.
+    /// [`ConfigError`] for the first variable that is invalid, or required but missing. An empty variable is invalid.
     ///
     /// # Examples
     ///
@@ -109,7 +109,7 @@ impl Config {
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         Ok(Self {
             bucket: UPLOAD_BUCKET.read(&lookup, Bucket::parse)?,
-            // Somebody who confuses the secret with its name puts an API key here.
+            // Someone who mistakes the secret for its name may put an API key here.
             api_keys_secret_id: API_KEYS_SECRET_ID
                 .read(&lookup, SecretId::parse)
                 .map_err(ConfigError::without_value)?,
@@ -139,7 +139,7 @@ impl Variable {
     }
 }
 
-/// A setting is missing or invalid.
+/// An error for a setting that is missing or invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{variable} {found}; expected {expected}")]
 pub struct ConfigError {
@@ -157,7 +157,7 @@ impl ConfigError {
         Self { found, ..self }
     }
 
-    /// Returns the error of an SDK that found no region.
+    /// Returns the error for a missing region.
     #[must_use]
     pub fn missing_region() -> Self {
         Self {
@@ -168,7 +168,7 @@ impl ConfigError {
     }
 }
 
-/// The value of a variable, as far as it may be shown.
+/// The value of a variable, as far as an error may show it.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Nothing,

@@ -1,4 +1,4 @@
-//! The content of an upload: its media type.
+//! The media type of an upload.
 
 use mediatype::{MediaType, ReadParams as _};
 
@@ -16,7 +16,7 @@ impl ContentType {
     ///
     /// # Errors
     ///
-    /// Returns the reason, as the caller reads it.
+    /// Returns the reason, as shown to the caller.
     pub fn parse(text: &str) -> Result<Self, String> {
         let reason = if text.len() > Self::MAX_BYTES {
             "must be at most 255 bytes long"
@@ -41,7 +41,7 @@ impl ContentType {
     }
 }
 
-/// Whether the text survives in a header field unchanged: printable ASCII without a space at either end.
+/// Whether the text passes through a header field unchanged: printable ASCII without a space at either end.
 fn is_field_value(text: &str) -> bool {
     text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) && text.trim_ascii() == text
 }

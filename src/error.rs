@@ -1,4 +1,4 @@
-//! Every reason why a request is refused or fails, with its HTTP status and its stable code.
+//! Every reason why a request is rejected or fails, with its HTTP status and its stable code.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     body::BodyError, key_store::KeyStoreError, presigned_post::PresignedPostError, presigned_url::PresignedUrlError,
 };
 
-/// Why a request is refused or fails.
+/// The reason why a request is rejected or fails.
 ///
-/// The caller reads the message of a 4xx as `detail`. The message of a 5xx and its sources go to the log, and the caller reads
-/// [`Error::UPLOAD_FAILED`] instead.
+/// The caller gets the message of a 4xx as `detail`. The message of a 5xx and its sources go to the log, and the caller
+/// gets [`Error::UPLOAD_FAILED`] instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -31,13 +31,13 @@ pub enum Error {
         /// Every route, as `METHOD PATH`.
         expected: String,
     },
-    /// The path has other methods.
+    /// The path does not support the method.
     #[error("method not allowed; expected {allow}")]
     MethodNotAllowed {
         /// The methods of the path, comma-separated.
         allow: String,
     },
-    /// The API key cannot be verified, since the secret has never been read.
+    /// The API key cannot be verified, because the secret has never been read.
     #[error("API keys have not been read yet")]
     ApiKeysUnavailable(#[source] KeyStoreError),
     /// The function has no credentials to sign with.
@@ -70,7 +70,7 @@ impl Error {
         self.status_and_code().0
     }
 
-    /// Returns the stable name of the error, for programs.
+    /// Returns the stable code of the error, for programs.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.status_and_code().1

@@ -1,19 +1,19 @@
 //! Events of API Gateway and function URLs, made safe for `lambda_http`.
 //!
-//! `lambda_http` builds a whole URL from an event and panics if that URL is not valid: a query string with a `<` in it or
-//! an odd `Host` header is enough. The only place to prevent it is its `LambdaRequest`, which is hidden from its
-//! documentation, so an update may move it.
+//! `lambda_http` builds a whole URL from an event and panics if that URL is not valid: a query string with a `<` in it
+//! or an odd `Host` header is enough. The only place to prevent this is its `LambdaRequest`, which its documentation
+//! hides, so an update may move it.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::{http::header::HOST, request::LambdaRequest};
 
-/// The maximum length of stage and path together, in bytes: far more than any route has, and far less than a URL allows.
+/// The maximum length of stage and path together, in bytes: far more than any route needs, far less than a URL allows.
 const MAX_PATH_BYTES: usize = 1024;
 
-/// Removes everything from an event that this function does not read and that could make `lambda_http` panic.
+/// Removes the parts of an event that could make `lambda_http` panic and that this function does not read.
 ///
-/// The query string and the host are removed. A path that has no leading slash or is too long becomes `/`. A body that is
-/// marked as base64 but is not is taken as plain text.
+/// The query string and the host are removed. A path that has no leading slash or is too long becomes `/`. A body that
+/// is marked as base64 but is not base64 is treated as plain text.
 #[must_use]
 #[expect(
     clippy::default_trait_access,

@@ -1,4 +1,4 @@
-//! The frame of every request: clock, id, time limit, panics, route, authentication, log line.
+//! The steps that all requests share: clock, id, time limit, panics, route, authentication, log line.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -27,12 +27,13 @@ use crate::{
     response, route,
 };
 
-/// How long a request may take. It is less than the `Timeout` of `template.yaml`, so that the caller gets a response and the
-/// log a line before Lambda ends the process. Reading the API keys has a time limit of its own; the credentials have none.
+/// The time limit of a request. It is less than the `Timeout` in `template.yaml`, so that the caller gets a response
+/// and the log gets a line before Lambda ends the process. Reading the API keys has a time limit of its own; fetching
+/// credentials has none.
 pub const TIME_LIMIT: Duration = Duration::from_secs(8);
 
-/// Responds to any request within [`TIME_LIMIT`], and writes its one `info` line, which carries its metrics as well. A 5xx
-/// has an `error` line before it.
+/// Responds to any request within [`TIME_LIMIT`], and logs one `info` line, which also carries the metrics. For a 5xx,
+/// an `error` line precedes it.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let now = (app.nondeterminism.now)();
     let id = (app.nondeterminism.new_id)();
@@ -45,8 +46,8 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
         ..Record::default()
     };
     let in_time = timeout(TIME_LIMIT, reply(app, &request, &mut record, now, id));
-    // A panic leaves nothing behind that is half changed: `app` changes only in the key store, one whole value at a time, and
-    // `record` is only logged.
+    // A panic leaves nothing half-changed: `app` changes only in the key store, one whole value at a time, and `record`
+    // is only logged.
     let outcome = match AssertUnwindSafe(in_time).catch_unwind().await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Error::TimedOut { limit: TIME_LIMIT }),
@@ -58,7 +59,7 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
     outcome.map_or_else(|error| response::problem(&error), |reply| reply.response)
 }
 
-/// What is learned about a request on the way to its response, for the log line.
+/// Facts about a request for its log line, collected while it is handled.
 #[derive(Default)]
 struct Record {
     is_cold_start: bool,
@@ -83,7 +84,7 @@ async fn authenticate(app: &App, headers: &HeaderMap, record: &mut Record, now: 
     if record.caller.is_some() { Ok(()) } else { Err(Error::UnknownApiKey) }
 }
 
-/// Writes the line of a request; CloudWatch reads its metrics from it, as its member `_aws` describes.
+/// Logs a request. CloudWatch extracts the metrics that the member `_aws` describes.
 fn log_request(
     request: &Request,
     record: &Record,
@@ -131,7 +132,7 @@ fn log_request(
     );
 }
 
-/// The id that the caller of an HTTP API finds in the header `apigw-requestid` of the response.
+/// Returns API Gateway's id of the request. An HTTP API sends it to the caller in the header `apigw-requestid`.
 fn api_request_id(request: &Request) -> Option<&str> {
     match request.request_context_ref()? {
         RequestContext::ApiGatewayV1(context) => context.request_id.as_deref(),

@@ -1,4 +1,4 @@
-//! The API keys in Secrets Manager: read at startup, refreshed, and served through an outage.
+//! The API keys in Secrets Manager: read at startup, refreshed, and still served during an outage.
 //!
 //! `auth.rs` parses the secret and compares keys.
 
@@ -27,20 +27,21 @@ use crate::{
     logs::Chain,
 };
 
-/// The time limit of one read of the secret, all its attempts together.
+/// The time limit of one read of the secret, including all attempts.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The time limit of one attempt, so that a connection that hangs leaves time for another attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1400);
 
-/// The longest first wait between two attempts, so that an immediate failure is tried again within the time limit.
+/// The longest wait before the second attempt, so that a read that fails at once is tried again within the time limit.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The minimum time between two reads while there is a key set to serve, so that wrong keys and outages cost next to
-/// nothing. If the time to live is shorter, it applies instead.
+/// The minimum time between two reads while there is a key set to serve, so that wrong API keys and outages cost next
+/// to nothing. If the time to live is shorter, it applies instead.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The same while there is none: requests that waited for a failed read share its failure, and the next one tries again.
+/// The same while there is no key set: requests that waited for a failed read share its failure, and the next one tries
+/// again.
 const FIRST_READ_INTERVAL: Duration = READ_TIMEOUT;
 
 /// The API keys of one secret.
@@ -75,7 +76,7 @@ struct Current {
 }
 
 impl KeyStore {
-    /// Makes a store that has not read its secret yet and refreshes it once it is older than `ttl`.
+    /// Creates a store that has not read its secret yet, and that refreshes its key set once it is older than `ttl`.
     #[must_use]
     pub fn new(sdk_config: &SdkConfig, secret_id: SecretId, ttl: Duration) -> Self {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
@@ -89,7 +90,8 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// [`KeyStoreError`] within 3 s. The first request then tries again, however soon it arrives.
+    /// [`KeyStoreError`] if the secret cannot be read within 3 s. The first request then tries again, however soon it
+    /// arrives.
     pub async fn load(&self, now: SystemTime) -> Result<(), KeyStoreError> {
         let mut state = self.state.lock().await;
         let outcome = self.read(&mut state, now).await;
@@ -110,13 +112,14 @@ impl KeyStore {
 
     /// Returns the caller whose API key was presented, or `None` if the secret does not contain it.
     ///
-    /// Reads the secret if it has never been read (at most once in 3 s), is older than its time to live, or does not
-    /// contain the key (at most once in 10 s, or in the time to live if that is shorter). While reading fails, the last key
-    /// set is served, whatever its age. Requests that arrive during a read wait for it and share its outcome.
+    /// Reads the secret if it has never been read (at most once every 3 s), or if the key set is older than its time to
+    /// live or does not contain the API key (at most once every 10 s, or once per time to live if that is shorter).
+    /// While reading fails, the last key set is served, whatever its age. Requests that arrive during a read wait for
+    /// it and share its outcome.
     ///
     /// # Errors
     ///
-    /// [`KeyStoreError`] if the secret has never been read, so that no key can be verified.
+    /// [`KeyStoreError`] if the secret has never been read, so that no API key can be verified.
     pub async fn verify(&self, presented: &ApiKeyDigest, now: SystemTime) -> Result<Option<CallerName>, KeyStoreError> {
         let mut state = self.state.lock().await;
         if let Some(caller) = state.fresh_key_set(self.ttl, now).and_then(|key_set| key_set.verify(presented)) {
@@ -165,7 +168,7 @@ impl State {
         self.read_at.is_none_or(|read_at| time_between(read_at, now) >= interval)
     }
 
-    /// Ignores a failed read if there is a key set to serve. It is logged here because it goes no further.
+    /// Ignores a failed read if there is a key set to serve. The failure is logged here because it goes no further.
     fn tolerate_failure(&self, outcome: Result<(), KeyStoreError>, now: SystemTime) -> Result<(), KeyStoreError> {
         match (outcome, &self.current) {
             (Err(error), Some(current)) => {
@@ -178,13 +181,13 @@ impl State {
     }
 }
 
-/// The time between two instants in either order: a clock that is set back must not stop the refreshes, and a request that
-/// waited for a later one must not start another.
+/// The time between two instants in either order: a clock that is set back must not stop the refreshes, and a request
+/// that waited while a later one read the secret must not read it again.
 fn time_between(one: SystemTime, other: SystemTime) -> Duration {
     one.duration_since(other).unwrap_or_else(|error| error.duration())
 }
 
-/// The secret could not be read.
+/// An error while reading the secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyStoreError {
@@ -194,12 +197,12 @@ pub enum KeyStoreError {
     /// Secrets Manager returned an error.
     #[error("Secrets Manager returned an error: {code}: {message}")]
     Service {
-        /// AWS's code of the error.
+        /// AWS's error code.
         code: String,
         /// AWS's message.
         message: String,
     },
-    /// Secrets Manager, or a proxy before it, returned something that is not one of its responses.
+    /// Secrets Manager, or a proxy in between, returned something that is not one of its responses.
     #[error("Secrets Manager returned status {status} with an unreadable body")]
     Unreadable {
         /// The HTTP status.
@@ -213,7 +216,7 @@ pub enum KeyStoreError {
     /// The response of Secrets Manager contains no secret.
     #[error("the response from Secrets Manager contains no secret")]
     Empty,
-    /// The secret contains bytes.
+    /// The secret is binary.
     #[error("the secret is binary; expected text")]
     Binary,
     /// The secret contains text that is neither an API key nor an object of API keys.
@@ -228,8 +231,8 @@ pub enum KeyStoreError {
 }
 
 impl KeyStoreError {
-    /// Keeps AWS's own description of the error or else its source, and drops the `SdkError` around them: it contains the
-    /// raw response, and so perhaps the API keys.
+    /// Keeps AWS's own description of the error or else its source, and drops the `SdkError` around them: it contains
+    /// the raw response, and so possibly the API keys.
     fn from_sdk(error: SdkError<GetSecretValueError>) -> Self {
         if let Some(code) = error.code() {
             let message = error.message().filter(|message| !message.is_empty()).unwrap_or("no message").to_owned();

@@ -7,17 +7,18 @@
 //! | API Gateway's event becomes an `http::Request` | [`event`], then `lambda_http` |
 //! | clock, random id, time limit | [`handler`], which calls everything below |
 //! | path and method select an endpoint | [`route`] |
-//! | the API key is looked up in the secret | [`auth`], with the keys that [`key_store`] keeps |
+//! | the API key is looked up in the key set | [`auth`], with the key set that [`key_store`] keeps |
 //! | the endpoint parses the body | [`endpoints`], with [`body`] and the rules in [`limits`], [`content`], [`object_key`] |
 //! | the grant is signed | [`presigned_post`] or [`presigned_url`] |
 //! | the response, or the one error that the request failed with | [`response`], [`error`] |
 //! | the log line, which carries the metrics | [`logs`], [`metrics`] |
 //!
-//! What is shared by all requests is made once at startup: `main.rs` reads the environment, [`config`] parses the settings,
-//! [`bucket`] resolves the bucket's URL, and [`app`] keeps the result.
+//! Everything that requests share is created once, at startup: `main.rs` reads the environment, [`config`] parses the
+//! settings, [`bucket`] resolves the bucket's URL, and [`app`] keeps the result.
 //!
-//! Everything but `main`, `app`, `handler`, `endpoints`, `key_store` and `logs` is a functional core: values in, values out.
-//! The clock and the random id are read once per request, at the top of `handle`; `clippy.toml` forbids them elsewhere.
+//! Everything but `main`, `app`, `handler`, `endpoints`, `key_store` and `logs` is a functional core: values in, values
+//! out. The clock and the random id are read once per request, at the top of `handle`; `clippy.toml` forbids reading
+//! them elsewhere.
 
 pub mod app;
 pub mod auth;

@@ -1,4 +1,4 @@
-//! The limits of an upload: its size, its types, where it may go, and for how long the grant is valid.
+//! The limits on an upload: its size, its type, the prefix of its object key, and the lifetime of its grant.
 
 use std::{num::NonZeroU64, ops::RangeInclusive};
 
@@ -7,12 +7,12 @@ use crate::{
     object_key::{FileName, ObjectKeyPrefix},
 };
 
-/// The uploads that a caller may ask for.
+/// The limits on the uploads that a caller may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The size of the largest file.
     pub max_bytes: MaxBytes,
-    /// The media types.
+    /// The media types that may be uploaded.
     pub allowed_types: AllowedTypes,
     /// The start of every object key.
     pub prefix: ObjectKeyPrefix,
@@ -21,11 +21,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Parses a file name that leaves the object key within its maximum length.
+    /// Parses a file name that keeps the object key within its maximum length.
     ///
     /// # Errors
     ///
-    /// Returns the reason, as the caller reads it.
+    /// Returns the reason, as shown to the caller.
     pub fn parse_file_name(&self, text: &str) -> Result<FileName, String> {
         FileName::parse(text, self.prefix.max_file_name_bytes())
     }
@@ -34,13 +34,13 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// Returns the reason, as the caller reads it.
+    /// Returns the reason, as shown to the caller.
     pub fn parse_content_type(&self, text: &str) -> Result<ContentType, String> {
         self.allowed_types.admit(ContentType::parse(text)?)
     }
 }
 
-/// The lifetime of a presigned upload: 1 second to 7 days, the maximum of Signature Version 4.
+/// The lifetime of a grant: 1 second to 7 days, the maximum of Signature Version 4.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,14 +86,14 @@ impl MaxBytes {
     }
 }
 
-/// The media ranges that an upload may have.
+/// The media ranges that are allowed for uploads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedTypes(Vec<String>);
 
 impl AllowedTypes {
     const ANY: &str = "*/*";
 
-    /// Parses media ranges (RFC 9110 §12.5.1, without parameters), comma-separated: `image/*,application/pdf`.
+    /// Parses comma-separated media ranges without parameters (RFC 9110 §12.5.1), such as `image/*,application/pdf`.
     ///
     /// Returns `None` if the list is empty or an item is not a media range.
     #[must_use]
@@ -140,7 +140,7 @@ pub(crate) fn parse_whole_number(text: &str, range: RangeInclusive<u64>) -> Opti
 pub(crate) mod tests {
     use super::*;
 
-    /// Limits with these types, and small ones otherwise.
+    /// Returns limits with these types, and small values otherwise.
     #[track_caller]
     pub(crate) fn limits(allowed_types: &str) -> Limits {
         Limits {

@@ -27,11 +27,11 @@ use tracing_subscriber::{
     registry::{LookupSpan, Registry},
 };
 
-/// Returns a subscriber that writes the events of this function from `level` up.
+/// Returns a subscriber that logs the events of this function at `level` and above.
 ///
 /// `level` is the value of `AWS_LAMBDA_LOG_LEVEL` (`TRACE` to `FATAL`); any other value counts as `INFO`. Our own lines
-/// contain no secrets at any level. Those of the libraries do below `WARN`, where the Lambda runtime prints whole events and
-/// the SDK whole responses, so that these are never written.
+/// contain no secrets at any level. Lines from libraries are dropped below `WARN`, where the Lambda runtime logs whole
+/// events and the SDK whole responses.
 pub fn subscriber<W>(level: Option<&str>, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -77,8 +77,8 @@ fn parse_level(level: &str) -> LevelFilter {
 
 /// Formats an event as one JSON object: the time, the level, and the fields in order.
 ///
-/// The JSON formatter of `tracing-subscriber` has no objects as fields, and CloudWatch expects one, `_aws`, at the root of
-/// the line.
+/// The JSON formatter of `tracing-subscriber` cannot write an object as a field, and CloudWatch expects one, `_aws`, at
+/// the root of the line.
 struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -95,7 +95,7 @@ where
     }
 }
 
-/// In bytes: room for the line of a request.
+/// The initial capacity in bytes: enough for the line of a request.
 const LINE_CAPACITY: usize = 1024;
 
 fn to_json(timestamp: &str, event: &Event<'_>) -> serde_json::Result<String> {
@@ -192,7 +192,7 @@ mod tests {
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// Returns the lines that are written of one event at each level, from this crate and from a library.
+    /// Returns the lines that are written for one event at each level, from this crate and from a library.
     #[track_caller]
     fn messages_at(level: Option<&str>) -> String {
         let lines = lines_of(level, || {

@@ -1,4 +1,5 @@
-//! Composition: the log, the settings, the SDK's configuration, the [`App`], and the loop over the Lambda Runtime API.
+//! Starts the function: sets up the log, the settings, the SDK's configuration and the [`App`], then polls the Lambda
+//! Runtime API.
 #![expect(clippy::disallowed_methods, reason = "the environment, the clock and the random ids enter here")]
 
 use std::{convert::Infallible, env, io, panic, process::ExitCode, time::SystemTime};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     tracing::subscriber::set_global_default(logs::subscriber(level.as_deref(), io::stdout)).ok();
     panic::set_hook(Box::new(logs::log_panic));
     // One thread: Lambda sends an instance one event at a time, and with several threads lambda_runtime opens a new
-    // connection to the Runtime API for every other one.
+    // connection to the Runtime API for every other event.
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -64,10 +65,11 @@ async fn run() -> Result<(), Error> {
     .await
 }
 
-/// Takes credentials from the environment, as Lambda sets them, or from the container endpoint that it names.
+/// Returns a provider that reads credentials from the environment, where Lambda puts them, or from the container
+/// endpoint that the environment names.
 ///
-/// The SDK's default chain would also try profiles, web identity and instance metadata, which Lambda does not have, and makes
-/// an STS client at each start for them.
+/// The SDK's default chain would also try profiles, web identity and instance metadata, which Lambda does not have, and
+/// create an STS client for them at each start.
 fn credentials_provider(http_client: SharedHttpClient) -> impl ProvideCredentials + 'static {
     let provider_config = ProviderConfig::default().with_http_client(http_client);
     CredentialsProviderChain::first_try("Environment", EnvironmentVariableCredentialsProvider::new())

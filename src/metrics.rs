@@ -1,5 +1,5 @@
 //! The metrics of a request, in CloudWatch's Embedded Metric Format: CloudWatch extracts them from the log line of the
-//! request, so that nothing has to be sent.
+//! request, so the function sends nothing.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use serde::Serialize;
 /// The namespace of all metrics; the dimension `function_name` distinguishes functions.
 pub const NAMESPACE: &str = "presigned-upload";
 
-/// The values of one request. Each has the same name here, in the log line and as a metric.
+/// The metrics of one request. Each has the same name here, in the log line and in CloudWatch.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestMetrics {
     /// How long the request took, in milliseconds.
@@ -20,9 +20,9 @@ pub struct RequestMetrics {
     pub cold_start: u64,
     /// 1 if an upload was granted; counted by `route` and by `caller`.
     pub granted: Option<u64>,
-    /// The largest file that the grant lets through, in bytes; a presigned PUT has no such limit.
+    /// The largest file that the grant permits, in bytes; a presigned PUT has no such limit.
     pub granted_bytes: Option<u64>,
-    /// 1 if the request was refused or failed; counted by `code`.
+    /// 1 if the request was rejected or failed; counted by `code`.
     pub errors: Option<u64>,
     /// The age of the key set, in seconds. It exceeds the time to live only while refreshes fail.
     pub key_set_age_seconds: Option<u64>,
@@ -31,10 +31,10 @@ pub struct RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// Returns the member `_aws` of the log line: which of its members are metrics, and by which dimensions.
+    /// Returns the member `_aws` of the log line, which names the metrics in the line and their dimensions.
     ///
-    /// Every value is counted by `function_name` alone, or by it and one more member whose values only the operator chooses,
-    /// so that nothing a caller sends creates a metric. A caller's name that CloudWatch would reject as a dimension is left
+    /// Every metric has the dimension `function_name`, alone or with one other whose values a caller cannot choose, so
+    /// that nothing a caller sends creates a metric. A caller name that CloudWatch would reject as a dimension is left
     /// out.
     ///
     /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>

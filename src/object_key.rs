@@ -1,6 +1,6 @@
 //! The object key: a prefix, a random id and a file name.
 //!
-//! Object keys are not encoded here: a form sends them as they are, `presigned_url.rs` encodes them.
+//! Object keys are not encoded here: a form sends them as they are, and `presigned_url.rs` encodes them.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ impl ObjectKeyPrefix {
 pub struct ObjectKey(String);
 
 impl ObjectKey {
-    /// Makes the object key of one grant.
+    /// Builds the object key of one grant.
     #[must_use]
     pub fn new(prefix: &ObjectKeyPrefix, id: Uuid, file_name: Option<&FileName>) -> Self {
         let prefix = &prefix.0;
@@ -86,7 +86,7 @@ impl FileName {
     ///
     /// # Errors
     ///
-    /// Returns the reason, as the caller reads it.
+    /// Returns the reason, as shown to the caller.
     pub fn parse(text: &str, max_bytes: usize) -> Result<Self, String> {
         let reason = if text.trim().is_empty() {
             "must not be blank"
@@ -117,7 +117,7 @@ impl fmt::Display for FileName {
     }
 }
 
-/// Whether this is an explicit embedding, override or isolate of UAX #9 §2, which makes a name display as another one.
+/// Whether this is an explicit embedding, override or isolate of UAX #9 §2, which can make one name look like another.
 fn is_bidi_override(character: char) -> bool {
     matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,4 +1,4 @@
-//! The presigned POST: policy, conditions, signature and form fields of one upload by an HTML form.
+//! The presigned POST: the policy, conditions, signature and form fields of one upload through an HTML form.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>
 
@@ -23,7 +23,7 @@ use crate::{
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const SERVICE: &str = "s3";
-/// In bytes: room for most policies, so that writing one does not move it again and again.
+/// The initial capacity in bytes: enough for most policies, to avoid reallocations.
 const POLICY_CAPACITY: usize = 2048;
 
 /// The upload that one form permits: this object, of this type, of 1 to `max_bytes` bytes, until it expires.
@@ -72,8 +72,8 @@ pub struct PostGrant<'a> {
 impl PostGrant<'_> {
     /// Signs a policy that pins every field of the form to its value.
     ///
-    /// `now` counts in whole seconds. The form expires with its lifetime or with the credentials that signed it, whichever
-    /// comes first.
+    /// `now` is rounded down to a whole second. The form expires after `expires_in`, or with the credentials that
+    /// signed it, whichever comes first.
     ///
     /// # Errors
     ///
@@ -108,7 +108,8 @@ impl PostGrant<'_> {
         Ok(PresignedPost { fields })
     }
 
-    /// Returns an exact condition for the bucket and for each field, so that the form can contain nothing else, and the size.
+    /// Returns an exact condition for the bucket and for each field, and the allowed size. S3 rejects fields without a
+    /// condition.
     fn conditions<'a>(&'a self, fields: &'a [(&'static str, String)]) -> Vec<Condition<'a>> {
         let bucket = Condition::Exact("bucket", self.bucket.as_str());
         let exact = fields.iter().map(|(name, value)| Condition::Exact(name, value));
@@ -158,7 +159,7 @@ struct Policy<'a> {
 enum Condition<'a> {
     /// The field has exactly this value: `{"name": "value"}`.
     Exact(&'static str, &'a str),
-    /// The file has this many bytes, both ends included: `["content-length-range", 1, 5]`.
+    /// The file has a size in this range of bytes, both ends included: `["content-length-range", 1, 5]`.
     ContentLengthRange(u64, u64),
 }
 
@@ -179,10 +180,10 @@ impl Policy<'_> {
     }
 }
 
-/// Escapes everything but ASCII, and the dollar sign, as `\uXXXX`.
+/// Escapes the dollar sign and everything outside ASCII as `\uXXXX`.
 ///
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html> asks for it. That page writes the
-/// dollar sign as `\$`, which is not JSON; `\u0024` is its JSON form.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html> requires this. That page writes
+/// the dollar sign as `\$`, which is not JSON; `\u0024` is its JSON form.
 struct AsciiFormatter;
 
 impl serde_json::ser::Formatter for AsciiFormatter {
@@ -204,7 +205,7 @@ impl serde_json::ser::Formatter for AsciiFormatter {
     }
 }
 
-/// A form could not be signed.
+/// An error while signing a form.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PresignedPostError {
@@ -226,7 +227,7 @@ mod tests {
     /// The secret access key of the examples in AWS's documentation.
     const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
-    /// 2015-12-29T00:00:00Z, and a fraction of a second that does not count.
+    /// 2015-12-29T00:00:00Z, and a fraction of a second that is dropped.
     fn signed_at() -> SystemTime {
         DateTime::from_secs_and_nanos(1_451_347_200, 999_999_999).try_into().unwrap()
     }

@@ -1,4 +1,4 @@
-//! The presigned URL: Signature Version 4 in the query of one request to S3.
+//! The presigned URL: Signature Version 4 in the query string of one request to S3.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 
@@ -23,19 +23,19 @@ use crate::{bucket::BucketUrl, limits::ExpiresIn, object_key::ObjectKey};
 
 const SERVICE: &str = "s3";
 
-/// Everything but the unreserved characters, which is what the specification calls `UriEncode`.
+/// Everything but the unreserved characters: the set that the specification's `UriEncode` encodes.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The same for an object key, whose slashes stay.
+/// The same for an object key, which keeps its slashes.
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
-/// In bytes: room for most URLs, so that writing one does not move it again and again.
+/// The initial capacity in bytes: enough for most URLs, to avoid reallocations.
 const URL_CAPACITY: usize = 2048;
 
-/// One request to S3 that a URL permits.
+/// The request to S3 that one URL permits.
 ///
 /// S3 rejects the request if a signed header is missing or has another value, and if any other header starts with
-/// `x-amz-`. Headers of other names are the sender's choice.
+/// `x-amz-`. Any other headers are the uploader's choice.
 ///
 /// # Examples
 ///
@@ -82,19 +82,19 @@ pub struct UrlGrant<'a> {
     pub bucket_url: &'a BucketUrl,
     /// The object.
     pub object_key: &'a ObjectKey,
-    /// The query parameters of the operation, not encoded, in the order in which the URL has them.
+    /// The query parameters of the operation, not encoded, in the order of the URL.
     pub query: &'a [(&'static str, &'a str)],
-    /// The headers that the request has to be sent with, besides `host`; their names are in lower case.
+    /// The headers that the request must have besides `host`; their names are in lower case.
     pub headers: &'a [(&'static str, &'a str)],
     /// How long the URL is valid, counted from `now`.
     pub expires_in: ExpiresIn,
 }
 
 impl UrlGrant<'_> {
-    /// Signs the request, all but its body.
+    /// Signs the request, except for its body.
     ///
-    /// `now` counts in whole seconds. The URL expires with its lifetime or with the credentials that signed it, whichever
-    /// comes first.
+    /// `now` is rounded down to a whole second. The URL expires after `expires_in`, or with the credentials that signed
+    /// it, whichever comes first.
     ///
     /// # Errors
     ///
@@ -133,7 +133,8 @@ impl UrlGrant<'_> {
         Ok(PresignedUrl(url))
     }
 
-    /// The object key is appended in its encoded form, never joined: `Url::join` would resolve `../x` and `//host/x`.
+    /// Returns the URL before it is signed. The object key is encoded and appended, because `Url::join` would resolve
+    /// `../x` and `//host/x`.
     fn unsigned_url(&self) -> String {
         let mut url = String::with_capacity(URL_CAPACITY);
         url.push_str(self.bucket_url.as_str());
@@ -158,7 +159,7 @@ fn push_parameter(url: &mut String, name: &str, value: &str) {
 pub struct PresignedUrl(String);
 
 impl PresignedUrl {
-    /// Returns the URL, which must reach neither a log nor an error.
+    /// Returns the URL, which must not appear in a log or an error.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -171,14 +172,14 @@ impl fmt::Debug for PresignedUrl {
     }
 }
 
-/// A URL could not be signed.
+/// An error while signing a URL.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PresignedUrlError {
     /// A parameter of the signature is missing.
     #[error("incomplete signing parameters")]
     Params(#[from] v4::signing_params::BuildError),
-    /// The request cannot be brought into canonical form.
+    /// The request cannot be put into canonical form.
     #[error("request cannot be signed")]
     Sign(#[from] SigningError),
 }

@@ -14,19 +14,19 @@ use crate::{
     error::Error,
 };
 
-/// In bytes: room for most bodies, so that writing one does not move it again and again.
+/// The initial capacity in bytes: enough for most bodies, to avoid reallocations.
 const BODY_CAPACITY: usize = 4096;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Responds 200 with a JSON body.
+/// Returns a 200 response with a JSON body.
 #[must_use]
 pub fn ok(body: &impl Serialize) -> Response<Body> {
     respond(StatusCode::OK, JSON, body)
 }
 
-/// Responds to a request that was refused or failed, with a problem (RFC 9457).
+/// Returns the response to a request that was rejected or failed: a problem (RFC 9457).
 #[must_use]
 pub fn problem(error: &Error) -> Response<Body> {
     let status = error.status();

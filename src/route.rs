@@ -18,7 +18,7 @@ pub static ROUTES: [Route; 3] = [
     Route::new(Method::GET, "/healthz", |call| ready(Ok(healthz(call))).boxed()).without_authentication(),
 ];
 
-/// One method of one path.
+/// A route: one method of one path.
 pub struct Route {
     /// The method.
     pub method: Method,
@@ -45,9 +45,9 @@ impl Route {
     }
 }
 
-/// Matches the end of a request's path against the table, and returns the path of the longest match as it is written there.
+/// Matches the end of a request's path against the table, and returns the path of the longest match, as in the table.
 ///
-/// Whatever comes before is up to the operator: the stage of an API, the mapping of a custom domain, a base path. A match
+/// The operator decides what comes before it: the stage of an API, the mapping of a custom domain, a base path. A match
 /// starts at a slash, and a trailing slash makes no difference.
 #[must_use]
 pub fn match_path(path: &str) -> Option<&'static str> {

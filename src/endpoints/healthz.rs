@@ -1,4 +1,4 @@
-//! `GET /healthz`: whether the function runs. It reads nothing and needs no API key.
+//! `GET /healthz`: reports that the function is running. It checks nothing else and needs no API key.
 
 use aws_smithy_types::DateTime;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::{
     response,
 };
 
-/// Replies that the function runs. The timestamp is in Unix seconds.
+/// Reports that the function is running. The timestamp is in Unix seconds.
 #[must_use]
 pub fn healthz(call: Call<'_>) -> Reply {
     let body = HealthzResponse {

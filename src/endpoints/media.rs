@@ -14,7 +14,7 @@ use crate::{
     response,
 };
 
-/// Grants the form that uploads the file.
+/// Grants a presigned POST for the file.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ impl MediaRequest {
     }
 }
 
-/// Where the form is sent, its fields, and the object key that the file will have.
+/// The URL to send the form to, its fields, and the object key of the file.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MediaResponse<'a> {

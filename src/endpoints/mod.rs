@@ -11,18 +11,18 @@ pub mod healthz;
 pub mod media;
 pub mod presign;
 
-/// One request to an endpoint, authenticated if its route asks for it.
+/// One request to an endpoint, authenticated if its route requires it.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// What was made at startup.
+    /// Everything that was created at startup.
     pub app: &'a App,
-    /// What the caller may upload.
+    /// The limits on the upload.
     pub limits: &'a Limits,
     /// The body as it was sent.
     pub body: &'a [u8],
     /// The time of the request.
     pub now: SystemTime,
-    /// A random id that belongs to this request alone.
+    /// A random id, unique to this request.
     pub id: Uuid,
 }
 
@@ -38,6 +38,6 @@ pub struct Reply {
 /// An upload that was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
-    /// The size of the largest file that the grant lets through, if S3 enforces one.
+    /// The largest file that the grant permits, in bytes; `None` if the grant does not limit the size.
     pub max_bytes: Option<u64>,
 }

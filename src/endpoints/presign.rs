@@ -1,4 +1,4 @@
-//! `POST /v1/assets/presign`: a presigned PUT for one object, and of one type if the request has one.
+//! `POST /v1/assets/presign`: a presigned PUT for one object, of one type if the request names one.
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::{
     response,
 };
 
-/// Grants the URL that uploads the file.
+/// Grants a presigned PUT for the file.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ impl PresignRequest {
     }
 }
 
-/// Where the file is sent, and the object key that it will have.
+/// The URL to send the file to, and the object key of the file.
 #[derive(Serialize)]
 struct PresignResponse<'a> {
     url: &'a PresignedUrl,
