@@ -1,4 +1,4 @@
-//! Parses both headers that can contain an API key: no value matches except the key itself.
+//! Parses both headers that can contain an API key: no value matches except the API key itself.
 #![no_main]
 
 use lambda_http::http::{HeaderMap, HeaderValue};

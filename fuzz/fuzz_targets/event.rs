@@ -18,7 +18,7 @@ use presigned_upload::{
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-/// Starts the function with a Secrets Manager that contains the API key of the files in `events/`.
+/// Starts the function with a Secrets Manager that returns the API key of the files in `events/`.
 fn start() -> (Runtime, App) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let network = infallible_client_fn(|_| Response::new(r#"{"SecretString":"local-api-key"}"#));
