@@ -1,11 +1,11 @@
-# Every command of this project. `make` alone lists them.
+# All commands of this project; `make` lists them.
 export SAM_CLI_TELEMETRY := 0
 export ARCHITECTURE ?= x86_64
-# Linked statically, with musl: nothing to load at startup, and no C library on Lambda to match.
+# Static linking with musl: nothing to load at startup, and no need to match Lambda's C library.
 TARGET = $(subst arm64,aarch64,$(ARCHITECTURE))-unknown-linux-musl
-# cargo-lambda finds its linker in the same folder, and adds the target to Rust if it is missing.
+# cargo-lambda finds its linker in the same folder, and installs the Rust target if it is missing.
 COMPILE = PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --locked --release --target $(TARGET)
-# The last name of the default environment: `make deploy` appends yours.
+# The last stack name in the default environment, because `make deploy` appends the one that you chose.
 STACK ?= $(shell awk -F '"' '/^\[/ { mine = /^\[default/ } mine && /^stack_name/ { name = $$2 } END { print name }' samconfig.toml)
 # $(call need,PROGRAMS,HOW TO INSTALL THEM)
 need = @for it in $(1); do command -v $$it >/dev/null || { echo "$$it is missing; install it: $(2)" >&2; exit 1; }; done
@@ -14,21 +14,21 @@ need = @for it in $(1); do command -v $$it >/dev/null || { echo "$$it is missing
 	timing template deny advisories requirements bench budget
 help:
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
-# The local AWS runs the function as a process of this machine.
+# The local AWS runs the function on this machine, so these targets build for its architecture.
 run e2e load bench budget: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
 
 ##@ Run it
 run: build ## Deploy to a local AWS and show the function's log, until Ctrl-C (six minutes the first time)
 	@.venv/bin/python local/stack.py run
-watch: .venv/ready ## Serve the function with hot reload next to a local AWS, until Ctrl-C (two minutes the first time)
+watch: .venv/ready ## Serve the function with hot reload and a local AWS, until Ctrl-C (two minutes the first time)
 	cargo build --locked
 	@.venv/bin/python local/watch.py
 invoke: .venv/ready ## Send an event to the function that `make watch` serves: EVENT=events/media.json
 	.venv/bin/cargo-lambda lambda invoke --invoke-address 127.0.0.1 --data-file $(or $(EVENT),events/media.json)
 build: .venv/ready ## Build the function for Lambda: ARCHITECTURE=x86_64 or arm64
 	$(call need,rustup,https://rustup.rs)
-	@echo "building the function for $(ARCHITECTURE) (some minutes the first time)"
-	@# `sam build` compiles it too, by `make build-Function`, but prints nothing until it has finished.
+	@echo "building the function for $(ARCHITECTURE) (a few minutes the first time)"
+	@# `sam build` compiles it too, through `make build-Function`, but prints nothing until it has finished.
 	@$(COMPILE)
 	@log=$$(.venv/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE) 2>&1) || { echo "$$log" >&2; exit 1; }
 build-Function: .venv/ready
@@ -43,15 +43,15 @@ lints:
 cargo-test:
 	cargo test --locked
 test: cargo-test e2e ## Run all tests: `cargo test`, then `make e2e` (ten minutes the first time)
-e2e: build .venv-checks/ready ## Test the stack on a local AWS (some minutes)
+e2e: build .venv-checks/ready ## Test the stack on a local AWS (a few minutes)
 	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored deployed::
-load: build ## Send 200,000 requests to one instance, and 64 callers to a local AWS (some minutes)
+load: build ## Send 200,000 requests to one instance, and 64 callers to a local AWS (a few minutes)
 	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored --nocapture --test-threads 1 load::
-fuzz: cargo-fuzz ## Fuzz everything that parses input, for FUZZ_SECONDS=60 a target
+fuzz: cargo-fuzz ## Fuzz everything that parses input: FUZZ_SECONDS=60 per target
 	@fuzz/run
 mutants: cargo-mutants ## Break each rule of src/ and expect a test to fail (an hour)
 	cargo mutants --output target
-timing: ## Measure whether comparing API keys leaks how much of one is right (some minutes)
+timing: ## Measure whether comparing API keys leaks how much of a guess is right (a few minutes)
 	cargo bench --locked --bench api_key_timing
 template: .venv/ready .venv-checks/ready ## Lint template.yaml (a minute)
 	.venv/bin/cfn-lint template.yaml
@@ -61,16 +61,16 @@ deny: cargo-deny ## Check the licences and sources of the dependencies, and that
 	cargo deny --locked --manifest-path benches/Cargo.toml --config deny.toml check bans licenses sources
 advisories: cargo-deny ## Check the dependencies for known vulnerabilities; reads RustSec's list from GitHub
 	cargo deny --locked check advisories
-requirements: ## Pin the newest Python tools that local/requirements*.in allow (some minutes)
+requirements: ## Pin the newest Python tools that local/requirements*.in allow (a few minutes)
 	for it in "" -checks; do python3 -m venv --clear .venv$$it && .venv$$it/bin/pip install -qr local/requirements$$it.in && \
 		.venv$$it/bin/pip freeze > local/requirements$$it.txt || exit 1; done
 
 ##@ Measure it
-bench: build benches/peers/python/.venv/ready ## Compare cold starts with other languages, for docs/ (25 minutes)
+bench: build benches/peers/python/.venv/ready ## Compare cold starts with other languages and update docs/ (25 minutes)
 	$(call need,npm cmake autoreconf libtoolize g++,apt-get install npm cmake autoconf automake libtool g++)
 	cd benches && cargo build --locked --release && cd peers/tutorial && cargo build --release && \
 		cd ../node && npm install --no-package-lock --no-audit --no-fund && npm run build
-	@echo "measuring, as root for the CPU share of 128 MB; nothing else should run on this machine"
+	@echo "measuring, as root to limit the CPU to the share of 128 MB; nothing else should run on this machine"
 	taskset --cpu-list 0 benches/target/release/cold-start run benches/candidates.json docs/cold-start.json
 	benches/target/release/cold-start report .
 budget: build ## Compare size and instructions of a cold start with the budget; WRITE=1 sets a new one
@@ -79,8 +79,8 @@ budget: build ## Compare size and instructions of a cold start with the budget; 
 	@python3 benches/budget.py $(if $(WRITE),write,check)
 
 ##@ Deploy it
-deploy: build ## Deploy to the AWS account of your credentials; asks for the parameters
-	@echo "built for $(ARCHITECTURE); answer the same for the parameter Architecture"
+deploy: build ## Deploy to your AWS account; asks for the parameters
+	@echo "built for $(ARCHITECTURE); enter the same for the parameter Architecture"
 	@# Without --parameter-overrides, which would replace your previous answers.
 	.venv/bin/sam deploy --guided
 destroy: .venv/ready ## Delete STACK=NAME from your AWS account, except for its bucket and secret
@@ -88,7 +88,7 @@ destroy: .venv/ready ## Delete STACK=NAME from your AWS account, except for its 
 	.venv/bin/sam list stack-outputs --stack-name $(STACK)
 	.venv/bin/sam delete --stack-name $(STACK)
 
-# checkov needs older versions of what the local AWS uses. `ready` is written last: what is interrupted starts over.
+# checkov has its own venv: it needs older versions of some packages. An interrupted installation leaves no `ready`.
 .venv/ready: local/requirements.txt
 .venv-checks/ready: local/requirements-checks.txt
 benches/peers/python/.venv/ready: benches/peers/python/requirements.txt
