@@ -110,7 +110,7 @@ def running_aws():
 
 
 def clean_environment():
-    """Removes the AWS settings and the function's settings that the shell has, and bypasses its proxies."""
+    """Removes the settings of AWS and of the function that come from the shell, and bypasses its proxies."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "UPLOAD_", "API_KEYS_", "S3_")):
             del os.environ[name]
@@ -118,7 +118,7 @@ def clean_environment():
 
 
 def issue_certificate(certificate, private_key):
-    """Issues a certificate for 127.0.0.1 from the certificate authority in .local, which is created if it is missing."""
+    """Issues a certificate for 127.0.0.1 from the certificate authority in .local, which it creates if missing."""
     ca_key = STATE / "ca.key"
     if CA.exists() and ca_key.exists():
         authority = trustme.CA.from_pem(CA.read_bytes(), ca_key.read_bytes())
@@ -154,14 +154,14 @@ def wait_for(url, process, log):
 
 
 def client(service):
-    """Returns a client of the local AWS for its root user."""
+    """Returns a client for a service of the local AWS, as its root user."""
     return botocore.session.Session().create_client(service)
 
 
 @contextlib.contextmanager
 def exit_on_failure(command, status_if_interrupted=130):
-    """Exits with one line of text if a step fails, and with `status_if_interrupted` on Ctrl-C."""
-    # Closing the terminal and `kill` also have to end the processes that were started.
+    """Exits with a message and no traceback if a step fails, and with `status_if_interrupted` on Ctrl-C."""
+    # Closing the terminal or `kill` must also end the processes that this program started.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:

@@ -1,7 +1,7 @@
-"""Deploys the stack of template.yaml to a local AWS, from the build that goes to AWS.
+"""Deploys the stack of template.yaml to a local AWS, from the same build that is deployed to AWS.
 
     stack.py run                            deploys it, uploads a file through it and shows its log (make run)
-    stack.py with COMMAND ARGUMENT...       runs a command next to an empty local AWS (make e2e, make load)
+    stack.py with COMMAND ARGUMENT...       runs a command alongside an empty local AWS (make e2e, make load)
 
 Inside the command of `with`:
 
@@ -48,7 +48,7 @@ def delete(stack_name):
 
 
 def run_sam(command, stack_name):
-    """Runs sam, and shows its output only if it fails."""
+    """Runs sam, and shows the end of its output if it fails."""
     log = STATE / f"sam-{stack_name}.log"
     with log.open("w") as output:
         status = subprocess.run(command, cwd=PROJECT, stdout=output, stderr=output).returncode
@@ -84,7 +84,7 @@ def log_events(logs, log_group, start_time=0):
 
 
 def follow(log_group):
-    """Prints new lines of a log group, forever."""
+    """Prints the lines of a log group as they arrive, forever."""
     logs, shown, start_time = client("logs"), set(), 0
     while True:
         for event in log_events(logs, log_group, start_time):

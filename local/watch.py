@@ -1,6 +1,6 @@
-"""`make watch`: serves the function with hot reload, next to a local AWS with a bucket, a secret and a role.
+"""`make watch`: serves the function with hot reload, alongside a local AWS with a bucket, a secret and a role.
 
-Everything listens on 127.0.0.1 and stops on Ctrl-C. Nothing of template.yaml is deployed; stack.py does that.
+Everything listens on 127.0.0.1 and stops on Ctrl-C. It does not deploy template.yaml; stack.py does.
 """
 
 import json
@@ -20,10 +20,10 @@ TRUST_POLICY = {
 
 
 def create_resources():
-    """Creates the bucket, the secret and a role with the function's rights; returns credentials of the role."""
+    """Creates the bucket, the secret and a role with the function's permissions; returns the role's credentials."""
     client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
     secret = client("secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps({"default": API_KEY}))
-    # The rights that template.yaml gives the function on S3 and Secrets Manager.
+    # The permissions on S3 and Secrets Manager that template.yaml gives the function.
     role_policy = {
         "Version": "2012-10-17",
         "Statement": [
@@ -53,7 +53,7 @@ def main():
             "UPLOAD_BUCKET": BUCKET,
             "API_KEYS_SECRET_ID": SECRET,
         }
-        # In a file, so that only the function trusts this certificate, and cargo still trusts those of the machine.
+        # In a file, so that only the function trusts this certificate, and cargo still trusts those of the system.
         env_file = state / "function.env"
         env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
         function_port = free_port(9000)
