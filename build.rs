@@ -1,7 +1,7 @@
 //! Links the function at a fixed address, so that nothing has to be relocated at startup.
 //!
-//! `-C relocation-model=static` would do the same, but fails for glibc, which the tests use: the dependency `crc-fast` is
-//! also built as a shared library, which must be relocatable.
+//! `-C relocation-model=static` would do the same, but fails for glibc, which the tests use: the dependency `crc-fast`
+//! is also built as a shared library, which must be relocatable.
 
 #![expect(clippy::disallowed_methods, reason = "cargo passes the target in the environment")]
 

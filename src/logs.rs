@@ -49,8 +49,8 @@ pub fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// Displays an error and all its sources, from the outside in: `what: why: why`.
 ///
-/// The SDK's `DisplayErrorContext` also appends a `Debug` form, which may contain the body of a response, and a response
-/// of Secrets Manager contains the API keys.
+/// The SDK's `DisplayErrorContext` also appends a `Debug` form, which may contain the body of a response, and a
+/// response of Secrets Manager contains the API keys.
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {

@@ -24,8 +24,9 @@ pub struct ObjectKeyPrefix(String);
 impl ObjectKeyPrefix {
     /// Parses a prefix such as `tmp/` or `uploads/incoming/`.
     ///
-    /// Returns `None` if a segment is empty, `.` or `..`, if the prefix contains a control character, a backslash or `${`
-    /// (which S3 expands in form fields), if the last slash is missing, or if it is longer than [`MAX_PREFIX_BYTES`].
+    /// Returns `None` if a segment is empty, `.` or `..`, if the prefix contains a control character, a backslash or
+    /// `${` (which S3 expands in form fields), if the last slash is missing, or if it is longer than
+    /// [`MAX_PREFIX_BYTES`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let segments = text.strip_suffix('/')?;

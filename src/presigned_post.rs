@@ -130,8 +130,8 @@ fn format_time(secs: i64) -> Result<String, DateTimeFormatError> {
     DateTime::from_secs(secs).fmt(Format::DateTime)
 }
 
-/// The form fields of one upload, in the order in which they are sent, before the file: a secret, since anyone who has them
-/// can upload.
+/// The form fields of one upload, in the order in which they are sent, before the file: a secret, since anyone who has
+/// them can upload.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub struct PresignedPost {
@@ -306,8 +306,8 @@ mod tests {
         assert_eq!(policy["conditions"][1]["key"], post.fields[0].1);
     }
 
-    /// The policy of <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>, with the line endings that
-    /// the page's base64 has.
+    /// The policy of <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-post-example.html>, with the line endings
+    /// that the page's base64 has.
     const PUBLISHED_POLICY: &str = concat!(
         "{ \"expiration\": \"2015-12-30T12:00:00.000Z\",\r\n",
         "  \"conditions\": [\r\n",
