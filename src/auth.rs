@@ -181,7 +181,7 @@ fn zeroize_text(value: &mut Value) {
 #[non_exhaustive]
 pub enum SecretError {
     /// The text looks like JSON, but is not an object.
-    #[error("the secret is not a JSON object of caller names to API keys (line {line}, column {column})")]
+    #[error("the secret is not a JSON object that maps caller names to API keys (line {line}, column {column})")]
     NotAnObject {
         /// The line where parsing stopped, counted from 1.
         line: usize,
@@ -317,7 +317,7 @@ mod tests {
         {
             assert_eq!(
                 KeySet::parse(secret).unwrap_err().to_string(),
-                format!("the secret is not a JSON object of caller names to API keys (line 1, column {column})")
+                format!("the secret is not a JSON object that maps caller names to API keys (line 1, column {column})")
             );
         }
     }

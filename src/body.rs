@@ -176,7 +176,7 @@ pub enum BodyError {
     #[error("request body is not a JSON object")]
     NotAnObject,
     /// The object contains a member twice, so two parsers could read different values.
-    #[error("request body contains a member twice: {name}")]
+    #[error("request body contains a duplicate member: {name}")]
     DuplicateMember {
         /// The name of the member.
         name: &'static str,

@@ -56,7 +56,7 @@ pub enum Error {
         limit: Duration,
     },
     /// The code panicked.
-    #[error("the code panicked; the previous log line has the location")]
+    #[error("the function panicked; the previous log line contains the location")]
     Panicked,
 }
 

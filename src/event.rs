@@ -15,10 +15,7 @@ const MAX_PATH_BYTES: usize = 1024;
 /// The query string and the host are removed. A path that has no leading slash or is too long becomes `/`. A body that
 /// is marked as base64 but is not base64 is treated as plain text.
 #[must_use]
-#[expect(
-    clippy::default_trait_access,
-    reason = "the query string has types of a crate that is not a dependency of ours"
-)]
+#[expect(clippy::default_trait_access, reason = "the query string has types of a crate that we do not depend on")]
 pub fn sanitize(event: LambdaRequest) -> LambdaRequest {
     match event {
         LambdaRequest::ApiGatewayV1(mut event) => {

@@ -138,10 +138,10 @@ impl KeyStore {
         let read = timeout(READ_TIMEOUT, self.fetch()).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
         let key_set = read.inspect_err(|_| state.failed_reads += 1)?;
         for name in key_set.refused() {
-            warn!(name, "ignoring a value of the secret that is not a valid API key");
+            warn!(name, "ignoring a value in the secret that is not a valid API key");
         }
         if key_set.is_empty() {
-            warn!("the secret contains no API key; every request will be rejected");
+            warn!("the secret contains no valid API key; every authenticated request will be rejected");
         }
         info!(callers = key_set.len(), "API keys read");
         state.current = Some(Current { key_set, fetched_at: now });
@@ -224,7 +224,7 @@ pub enum KeyStoreError {
     Secret(#[from] SecretError),
     /// The last read failed, and it is too early for another one.
     #[error(
-        "the last read failed less than {} s ago; the log line of that request has the cause",
+        "the last read failed less than {} s ago; the log line of that request contains the cause",
         FIRST_READ_INTERVAL.as_secs()
     )]
     JustFailed,
@@ -239,7 +239,7 @@ impl KeyStoreError {
             return Self::Service { code: code.to_owned(), message };
         }
         let status = error.raw_response().map(|response| response.status().as_u16());
-        let source = error.into_source().unwrap_or_else(|_| "an unknown error of the SDK".into());
+        let source = error.into_source().unwrap_or_else(|_| "unknown SDK error".into());
         match status {
             Some(status) => Self::Unreadable { status, source },
             None => Self::Unreachable(source),

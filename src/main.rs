@@ -1,6 +1,6 @@
 //! Starts the function: sets up the log, the settings, the SDK's configuration and the [`App`], then polls the Lambda
 //! Runtime API.
-#![expect(clippy::disallowed_methods, reason = "the environment, the clock and the random ids enter here")]
+#![expect(clippy::disallowed_methods, reason = "the environment, the clock and random ids are read here")]
 
 use std::{convert::Infallible, env, io, panic, process::ExitCode, time::SystemTime};
 

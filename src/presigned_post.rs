@@ -210,10 +210,10 @@ impl serde_json::ser::Formatter for AsciiFormatter {
 #[non_exhaustive]
 pub enum PresignedPostError {
     /// The clock or the expiration is outside the years that a policy can express.
-    #[error("the time of the signature or its expiration is out of range")]
+    #[error("the signing time or the expiration is out of range")]
     Time(#[from] DateTimeFormatError),
     /// The policy could not be written.
-    #[error("the policy could not be written as JSON")]
+    #[error("could not write the policy as JSON")]
     Policy(#[from] serde_json::Error),
 }
 

@@ -180,7 +180,7 @@ pub enum PresignedUrlError {
     #[error("incomplete signing parameters")]
     Params(#[from] v4::signing_params::BuildError),
     /// The request cannot be put into canonical form.
-    #[error("request cannot be signed")]
+    #[error("could not sign the request")]
     Sign(#[from] SigningError),
 }
 

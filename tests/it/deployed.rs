@@ -515,9 +515,9 @@ async fn rejects_every_altered_upload() {
         is_stored
     };
 
-    let faults = unexpected_outcomes(Server::Ministack, &client(), grant, stored).await;
+    let unexpected = unexpected_outcomes(Server::Ministack, &client(), grant, stored).await;
 
-    assert_eq!(faults, [""; 0]);
+    assert_eq!(unexpected, [""; 0]);
 }
 
 #[tokio::test]

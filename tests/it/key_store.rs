@@ -238,7 +238,7 @@ async fn waiting_requests_share_one_failure() {
 
     assert!(started_at.elapsed() < READ_LIMIT, "{:?}", started_at.elapsed());
     assert!(first.is_err());
-    let just_failed = "the last read failed less than 3 s ago; the log line of that request has the cause";
+    let just_failed = "the last read failed less than 3 s ago; the log line of that request contains the cause";
     assert_eq!(second, Err(just_failed.to_owned()));
 }
 

@@ -127,7 +127,7 @@ fn unreadable_responses() -> Vec<Outage> {
 fn invalid_secrets() -> Vec<Outage> {
     let no_api_key = "the secret is not an API key; expected visible ASCII characters without spaces, \
                       or `sha256:` and 64 hexadecimal digits";
-    let no_object = "the secret is not a JSON object of caller names to API keys";
+    let no_object = "the secret is not a JSON object that maps caller names to API keys";
     vec![
         Outage::new(SecretResponse::Binary, "the secret is binary; expected text"),
         Outage::secret("", no_api_key),
@@ -192,7 +192,7 @@ async fn assert_500_until_first_read(Outage { response, cause }: Outage) {
     let [first, rest @ ..] = &lines_of("ERROR", &lines)[..] else { panic!("{cause}: no line") };
     assert_eq!(*first, request_failed(&format!("API keys have not been read yet: {cause}")));
     let just_failed = "API keys have not been read yet: the last read failed less than 3 s ago; \
-                       the log line of that request has the cause";
+                       the log line of that request contains the cause";
     let reads = 2 + rest.iter().filter(|line| *line == first).count();
     assert!(rest.iter().all(|line| line == first || *line == request_failed(just_failed)), "{rest:?}");
     assert_eq!(failed_refreshes(&lines), reads, "{cause}");

@@ -214,13 +214,13 @@ async fn warns_about_an_invalid_secret() {
     lines[..2].sort_unstable_by_key(|line| line["name"].to_string());
     let age = lines[3].as_object_mut().unwrap().remove("age_seconds").unwrap();
     assert!((1..60).contains(&age.as_u64().unwrap()), "{age}");
-    let ignored = "ignoring a value of the secret that is not a valid API key";
+    let ignored = "ignoring a value in the secret that is not a valid API key";
     assert_eq!(
         lines,
         [
             json!({ "level": "WARN", "message": ignored, "name": "mobile" }),
             json!({ "level": "WARN", "message": ignored, "name": "storefront" }),
-            json!({ "level": "WARN", "message": "the secret contains no API key; every request will be rejected" }),
+            json!({ "level": "WARN", "message": "the secret contains no valid API key; every authenticated request will be rejected" }),
             json!({
                 "level": "WARN",
                 "message": "could not refresh API keys; serving the last known set",
