@@ -68,8 +68,8 @@ requirements: ## Pin the newest Python tools that local/requirements*.in allow (
 ##@ Measure it
 bench: build benches/peers/python/.venv/ready ## Compare cold starts with other languages and update docs/ (25 minutes)
 	$(call need,npm cmake autoreconf libtoolize g++,apt-get install npm cmake autoconf automake libtool g++)
-	cd benches && cargo build --locked --release && cd peers/tutorial && cargo build --release && \
-		cd ../node && npm install --no-package-lock --no-audit --no-fund && npm run build
+	cd benches && for it in cold-start bare echo; do cargo build --locked --release --package $$it || exit 1; done
+	cd benches/peers/tutorial && cargo build --release && cd ../node && npm install --no-package-lock --no-audit --no-fund && npm run build
 	@echo "measuring, as root to limit the CPU to the share of 128 MB; nothing else should run on this machine"
 	taskset --cpu-list 0 benches/target/release/cold-start run benches/candidates.json docs/cold-start.json
 	benches/target/release/cold-start report .
