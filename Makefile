@@ -66,7 +66,7 @@ requirements: ## Pin the newest Python tools that local/requirements*.in allow (
 		.venv$$it/bin/pip freeze > local/requirements$$it.txt || exit 1; done
 
 ##@ Measure it
-bench: build benches/peers/python/.venv/ready ## Compare cold starts with other languages and update docs/ (25 minutes)
+bench: build benches/peers/python/.venv/ready ## Compare cold starts with other languages and update docs/ (ten minutes)
 	$(call need,npm cmake autoreconf libtoolize g++,apt-get install npm cmake autoconf automake libtool g++)
 	cd benches && for it in cold-start bare echo; do cargo build --locked --release --package $$it || exit 1; done
 	cd benches/peers/tutorial && cargo build --release && cd ../node && npm install --no-package-lock --no-audit --no-fund && npm run build
