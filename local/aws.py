@@ -57,7 +57,7 @@ def free_port(preferred):
 
 @contextlib.contextmanager
 def running(command, env, **kwargs):
-    """Runs a program in its own process group, and ends the group at the end of the block."""
+    """Runs a program in its own process group, and stops the group at the end of the block."""
     process = subprocess.Popen(command, env={**os.environ, **env}, cwd=PROJECT, start_new_session=True, **kwargs)
     try:
         yield process
@@ -110,7 +110,7 @@ def running_aws():
 
 
 def clean_environment():
-    """Removes the settings of AWS and of the function that come from the shell, and bypasses its proxies."""
+    """Removes the settings of AWS and of the function that the shell has set, and bypasses its proxies."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "UPLOAD_", "API_KEYS_", "S3_")):
             del os.environ[name]
