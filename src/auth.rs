@@ -21,7 +21,7 @@ const DIGEST_BYTES: usize = 32;
 pub struct ApiKeyDigest(Zeroizing<[u8; DIGEST_BYTES]>);
 
 impl ApiKeyDigest {
-    /// Digests the API key that a request presents; `None` if it presents none.
+    /// Returns the digest of the API key that a request presents, or `None` if it presents none.
     ///
     /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) takes precedence over `x-api-key: KEY`. An
     /// `Authorization` header with another scheme presents no API key.
@@ -176,7 +176,7 @@ fn zeroize_text(value: &mut Value) {
     }
 }
 
-/// An error in the text of the secret. It never shows any of the text.
+/// An error in the text of the secret. Its message never contains any of that text.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {

@@ -34,7 +34,7 @@ pub struct Members<'a> {
     errors: Vec<FieldError>,
 }
 
-/// A marker for a member that is missing or invalid. Its [`Members`] recorded why.
+/// A marker for a member that is missing or invalid. Its [`Members`] has recorded why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded;
 
@@ -100,7 +100,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Parses a whole text as one object. Its values are decoded later, so that an error can name the member.
+/// Parses the whole text as one object. Its values are decoded later, so that an error can name the member.
 fn parse_object<'a>(text: &'a str, names: &[&'static str]) -> Result<Vec<(&'static str, &'a RawValue)>, BodyError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let members = KnownMembers(names).deserialize(&mut deserializer);

@@ -168,7 +168,7 @@ impl ConfigError {
     }
 }
 
-/// The value of a variable, as far as an error may show it.
+/// The value of a variable, as an error shows it.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Nothing,

@@ -11,8 +11,8 @@ impl ContentType {
 
     /// Parses a media type (RFC 9110 §8.3.1) of at most 255 bytes.
     ///
-    /// Stricter than the RFC: wildcards, tabs, `;;` and parameters without a value are rejected, and so is every token that
-    /// the `mediatype` crate does not accept as a name.
+    /// Stricter than the RFC: wildcards, tabs, `;;` and parameters without a value are rejected, and so is every token
+    /// that the `mediatype` crate does not accept as a name.
     ///
     /// # Errors
     ///

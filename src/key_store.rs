@@ -1,6 +1,6 @@
 //! The API keys in Secrets Manager: read at startup, refreshed, and still served during an outage.
 //!
-//! `auth.rs` parses the secret and compares keys.
+//! `auth.rs` parses the secret and compares API keys.
 
 use std::{
     mem,
@@ -40,8 +40,8 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// to nothing. If the time to live is shorter, it applies instead.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The same while there is no key set: requests that waited for a failed read share its failure, and the next one tries
-/// again.
+/// The same interval while there is no key set: requests that waited for a failed read share its failure, and the next
+/// one tries again.
 const FIRST_READ_INTERVAL: Duration = READ_TIMEOUT;
 
 /// The API keys of one secret.
@@ -231,8 +231,8 @@ pub enum KeyStoreError {
 }
 
 impl KeyStoreError {
-    /// Keeps AWS's own description of the error or else its source, and drops the `SdkError` around them: it contains
-    /// the raw response, and so possibly the API keys.
+    /// Keeps AWS's own description of the error or, failing that, its source. Drops the `SdkError` around them, because
+    /// it contains the raw response, which may contain the API keys.
     fn from_sdk(error: SdkError<GetSecretValueError>) -> Self {
         if let Some(code) = error.code() {
             let message = error.message().filter(|message| !message.is_empty()).unwrap_or("no message").to_owned();

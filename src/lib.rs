@@ -8,7 +8,7 @@
 //! | clock, random id, time limit | [`handler`], which calls everything below |
 //! | path and method select an endpoint | [`route`] |
 //! | the API key is looked up in the key set | [`auth`], with the key set that [`key_store`] keeps |
-//! | the endpoint parses the body | [`endpoints`], with [`body`] and the rules in [`limits`], [`content`], [`object_key`] |
+//! | the endpoint parses the body | [`endpoints`], with [`body`], [`limits`], [`content`] and [`object_key`] |
 //! | the grant is signed | [`presigned_post`] or [`presigned_url`] |
 //! | the response, or the one error that the request failed with | [`response`], [`error`] |
 //! | the log line, which carries the metrics | [`logs`], [`metrics`] |

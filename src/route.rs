@@ -47,8 +47,8 @@ impl Route {
 
 /// Matches the end of a request's path against the table, and returns the path of the longest match, as in the table.
 ///
-/// The operator decides what comes before it: the stage of an API, the mapping of a custom domain, a base path. A match
-/// starts at a slash, and a trailing slash makes no difference.
+/// The operator decides what comes before the match: the stage of an API, the mapping of a custom domain, a base path.
+/// A match starts at a slash, and a trailing slash makes no difference.
 #[must_use]
 pub fn match_path(path: &str) -> Option<&'static str> {
     let path = trim_slash(path);
@@ -59,7 +59,7 @@ pub fn match_path(path: &str) -> Option<&'static str> {
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] without a path, [`Error::MethodNotAllowed`] if the path has only other methods.
+/// [`Error::NotFound`] if there is no path, [`Error::MethodNotAllowed`] if the path does not support the method.
 pub fn find(path: Option<&'static str>, method: &Method) -> Result<&'static Route, Error> {
     let path = path.ok_or_else(not_found)?;
     let routes = || ROUTES.iter().filter(move |route| route.path == path);

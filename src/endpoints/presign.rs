@@ -48,7 +48,8 @@ struct PresignRequest {
 }
 
 impl PresignRequest {
-    /// A type is required if only some are allowed: S3 accepts any type for a PUT that was signed without one.
+    /// Parses the body. A type is required if only some are allowed: S3 accepts any type for a PUT that was signed
+    /// without one.
     fn parse(body: &[u8], limits: &Limits) -> Result<Self, BodyError> {
         let mut members = Members::parse(body, &["fileName", "fileType"])?;
         let file_name = members.optional("fileName", |text| limits.parse_file_name(text));
