@@ -1,7 +1,8 @@
-//! Tests whether the time of a comparison reveals how much of an API key is right: Welch's t-test over two classes of wrong
-//! keys in random order, as in <https://eprint.iacr.org/2016/1123>.
+//! Tests whether the time that a comparison takes reveals how much of a guessed API key is right, with Welch's t-test
+//! on two classes of wrong API keys in random order, as in <https://eprint.iacr.org/2016/1123>.
 //!
-//! It fails if it detects a difference in our comparison, or none in a control: one that stops at the first wrong byte.
+//! It fails if it detects a difference in our comparison, or no difference in a control, which stops at the first wrong
+//! byte.
 #![expect(clippy::cast_precision_loss, clippy::disallowed_methods, reason = "it measures times")]
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "its inputs are constants, its output is for people")]
 
@@ -13,12 +14,13 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 const API_KEY: &str = "2Zv8kQmT4xWc7LrY9sHd3JfBnP6gUeAa";
-/// Wrong keys: no character is right, or all but the last.
+/// Two wrong API keys: one has no character right, the other has all but the last.
 const BY_CHARACTER: [&str; 2] = ["--------------------------------", "2Zv8kQmT4xWc7LrY9sHd3JfBnP6gUeA-"];
-/// Wrong keys: no byte of the SHA-256 digest is right, or the first two. An attacker, too, could find them by trying.
+/// Two wrong API keys: the digest of one has no byte right, that of the other the first two. An attacker could find
+/// such API keys by trial and error.
 const BY_DIGEST: [&str; 2] = ["00000000000000000000000000000000", "00000000000000000000000000063691"];
 const SAMPLES: usize = 1_000_000;
-/// Above this, dudect, the authors' program, calls a function "probably not constant time".
+/// The |t| above which dudect, the authors' own program, reports "probably not constant time".
 const THRESHOLD: f64 = 10.0;
 
 fn main() -> ExitCode {
@@ -47,7 +49,7 @@ fn stops_early(one: &[u8], other: &[u8]) -> bool {
     one.iter().zip(other).all(|(one, other)| black_box(one) == other)
 }
 
-/// Welch's t of the times that a comparison takes with each of two API keys.
+/// Times a comparison with each of two API keys, and returns Welch's t.
 fn measure(name: &str, api_keys: [&str; 2], compare: impl Fn(&HeaderMap) -> bool) -> f64 {
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..SAMPLES {
@@ -66,7 +68,8 @@ fn measure(name: &str, api_keys: [&str; 2], compare: impl Fn(&HeaderMap) -> bool
     t
 }
 
-/// Leaves out the slowest tenth, in which the machine did something else.
+/// Returns the mean and its squared standard error, without the slowest tenth, during which the machine did something
+/// else.
 fn summarize(mut times: Vec<f64>) -> (f64, f64) {
     times.sort_unstable_by(f64::total_cmp);
     times.truncate(times.len() * 9 / 10);

@@ -1,6 +1,6 @@
-"""Compares figures that do not depend on the speed of a machine with benches/budget.json.
+"""Compares figures that do not depend on a machine's speed with their budget in benches/budget.json.
 
-    budget.py check     fails if a figure is more than 5 % above its budget
+    budget.py check     fails if a figure is more than 5% above its budget
     budget.py write     writes a new budget
 """
 
@@ -13,7 +13,7 @@ import zlib
 BENCHES = pathlib.Path(__file__).resolve().parent
 BUDGET = BENCHES / "budget.json"
 ARTIFACT = BENCHES.parent / ".aws-sam/build/Function/bootstrap"
-# One trusted root, because machines differ in how many they trust.
+# With one trusted root, because the number of roots differs between machines.
 COUNT = [BENCHES / "target/release/cold-start", "count", BENCHES / "candidates.json", "the same, one trusted root"]
 CRATES = ["cargo", "tree", "--locked", "--edges", "normal,no-proc-macro", "--prefix", "none", "--no-dedupe"]
 
@@ -38,4 +38,4 @@ budget = json.loads(BUDGET.read_text())
 for name, figure in figures.items():
     print(f"{name}: {figure:,}, {figure / budget[name] - 1:+.1%} of the budget of {budget[name]:,}")
 if any(figure > budget[name] * 1.05 for name, figure in figures.items()):
-    sys.exit("more than 5 % over the budget; if it is worth it, run `make budget WRITE=1` and say why")
+    sys.exit("more than 5% over the budget; if it is worth it, run `make budget WRITE=1` and say why")

@@ -1,4 +1,4 @@
-//! What the pure parts of one request cost, beside the arithmetic that they cannot do without.
+//! Benchmarks the pure parts of a request, next to the hashing and encoding that they cannot avoid.
 
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a benchmark; its inputs are good")]
 
@@ -29,7 +29,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 const BODY: &[u8] = br#"{"fileName": "web-app-manifest-512x512.png", "fileType": "image/png"}"#;
-/// As long as those of Lambda are.
+/// As long as Lambda's session tokens.
 const SESSION_TOKEN: &str = include_str!("cold_start/src/session_token.txt");
 const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 

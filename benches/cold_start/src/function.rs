@@ -23,11 +23,11 @@ use crate::{
 };
 
 const API_KEY: &str = "2Zv8kQmT4xWc7LrY9sHd3JfBnP6gUeAa";
-/// Secrets Manager's certificate.
+/// The certificate of Secrets Manager.
 const CERTIFICATE: &str = "target/certificate.pem";
-/// The same and the system's trusted roots: as much to read as on Lambda.
+/// That certificate and the system's trusted roots, so that there is as much to read as on Lambda.
 const BUNDLE: &str = "target/bundle.pem";
-/// Debian's and Amazon Linux's.
+/// The trusted roots of Debian and of Amazon Linux.
 const SYSTEM_BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 const CALL_TIMES_OUT_IN: Duration = Duration::from_secs(60);
 
@@ -41,7 +41,7 @@ pub struct Candidate {
     response: Kind,
 }
 
-/// What all functions share: a Secrets Manager, and the event that they are sent.
+/// The Secrets Manager and the event that all functions share.
 pub struct Surroundings {
     secrets_manager_url: String,
     event: Bytes,
@@ -66,7 +66,7 @@ impl Surroundings {
 pub struct Function {
     pub process: Child,
     pub id: u32,
-    /// How long it took from its start until it asked for its first event.
+    /// The time from its start until it asked for its first event.
     pub asked_in: Duration,
     runtime_api: RuntimeApi,
     candidate: Candidate,
@@ -116,7 +116,7 @@ impl Function {
         Ok(function)
     }
 
-    /// Sends it one event, checks the response, and returns how long that took.
+    /// Sends one event, checks the response, and returns how long it took.
     pub async fn invoke(&mut self) -> Result<Duration> {
         let sent_at = Instant::now();
         self.runtime_api.events.send(self.event.clone()).await?;
@@ -134,14 +134,14 @@ impl Function {
         Ok(call)
     }
 
-    /// The most memory that it has had resident.
+    /// Returns the peak of its resident memory.
     pub fn peak_memory_mb(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
         Ok(peak.context("its status has no VmHWM")?.trim().parse::<f64>()? * 1024.0 / 1e6)
     }
 
-    /// Limits it to the CPU share that Lambda gives to 128 MB; 1,769 MB are one CPU:
+    /// Limits it to the CPU share of a 128 MB function on Lambda, where 1,769 MB get one CPU:
     /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>.
     pub fn limit_cpu(&self) -> Result<()> {
         let group = self.control_group();
@@ -164,7 +164,7 @@ impl Function {
 
     pub async fn stop(mut self) -> Result<()> {
         self.process.kill().await?;
-        // There is one only if its CPU was limited.
+        // The control group exists only if the CPU was limited.
         fs::remove_dir(self.control_group()).ok();
         Ok(())
     }

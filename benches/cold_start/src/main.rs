@@ -27,12 +27,13 @@ const USAGE: &str = "usage:
   cold-start count FILE NAME             count the instructions of one candidate in FILE";
 const ROUNDS: usize = 30;
 const WARM_ROUNDS: usize = 3;
-/// Not measured.
+/// Requests before the measured ones.
 const WARM_UP_REQUESTS: usize = 500;
 const WARM_REQUESTS: usize = 2000;
-/// Enough that what happens only once does not matter.
+/// Enough requests to make one-time costs negligible.
 const COUNTED_REQUESTS: i64 = 200;
-/// What a process still does after asking for its first event belongs to its init phase, which has a whole CPU.
+/// The wait after a process asks for its first event: what it still does then belongs to the init phase, which has a
+/// whole CPU.
 const SETTLES_IN: Duration = Duration::from_millis(20);
 
 type Samples = Figures<Vec<f64>>;
@@ -60,7 +61,7 @@ fn read_candidates(file: &Path) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// Leaves out the million requests to the first candidate if a number of rounds is given.
+/// Measures all candidates. The million requests to the first one are left out if a number of rounds is given.
 async fn run(file: &Path, results: &Path, given_rounds: Option<usize>) -> Result<()> {
     let results = absolute(results)?;
     let candidates = read_candidates(file)?;
@@ -73,7 +74,7 @@ async fn run(file: &Path, results: &Path, given_rounds: Option<usize>) -> Result
     let rounds = given_rounds.unwrap_or(ROUNDS);
     for round in 1..=rounds {
         println!("cold starts: round {round} of {rounds}");
-        // Candidates take turns, so that what else the machine does affects all of them. Each starts twice: with a
+        // Candidates take turns, so that other activity on the machine affects all of them. Each starts twice: with a
         // whole CPU, and with the share of 128 MB.
         for number in shuffle(round, candidates.len() * 2) {
             let (candidate, samples) = (&candidates[number / 2], &mut samples[number / 2]);
@@ -177,7 +178,7 @@ async fn count(file: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The numbers below `count`, in a different order each round.
+/// Returns the numbers below `count`, in a different order each round.
 fn shuffle(round: usize, count: usize) -> Vec<usize> {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
     let mut numbers: Vec<_> = (0..count).collect();
@@ -185,7 +186,7 @@ fn shuffle(round: usize, count: usize) -> Vec<usize> {
     numbers
 }
 
-/// The date, the CPU and the kernel.
+/// Returns the date, the CPU and the kernel.
 fn describe_run() -> Result<String> {
     let script = r#"echo "$(date -u +%F), $(sed -n '/^model name/ { s/.*: //p; q }' /proc/cpuinfo), $(uname -sr)""#;
     Ok(String::from_utf8(Command::new("sh").args(["-c", script]).output()?.stdout)?.trim().to_owned())

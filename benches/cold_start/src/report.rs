@@ -49,12 +49,13 @@ impl Figures<Vec<f64>> {
     }
 }
 
-/// To three decimals.
+/// Rounds to three decimals.
 pub fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// Writes a sentence into the README of a project, two tables into its docs/performance.md, and a plot in two colours.
+/// Writes a sentence into the README of a project, two tables into its docs/performance.md, and a plot for light and
+/// for dark pages.
 pub fn write(project: &Path) -> Result<()> {
     let docs = project.join("docs");
     let json = fs::read_to_string(docs.join("cold-start.json")).context("could not read docs/cold-start.json")?;
@@ -67,7 +68,7 @@ pub fn write(project: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Replaces the text between the two comments that name a place in a document, but not the white space beside them.
+/// Replaces the text between the two comments that mark a place in a document, but keeps the white space next to them.
 fn replace(document: &Path, place: &str, text: &str) -> Result<()> {
     let (begin, end) = (format!("<!-- {place}: made by make bench -->"), format!("<!-- {place}: end -->"));
     let old = fs::read_to_string(document).with_context(|| format!("could not read {}", document.display()))?;
@@ -120,13 +121,13 @@ pub fn format_warm_table(results: &Results) -> Result<String> {
     Ok(table)
 }
 
-/// To three digits.
+/// Formats a figure with three significant digits.
 fn shorten(value: f64) -> String {
     let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
     format!("{value:.decimals$}")
 }
 
-/// Draws the medians until the first response as bars.
+/// Draws the median times to the first response as bars.
 fn plot(results: &Results, text: &str, own: &str, other: &str) -> Result<String> {
     let highest = results.candidates.iter().map(|it| it.response_ms[1]).fold(0.0, f64::max);
     let height = 40 + 30 * results.candidates.len();

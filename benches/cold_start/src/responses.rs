@@ -9,13 +9,13 @@ use sha2::Sha256;
 
 pub const ACCESS_KEY_ID: &str = "ASIAIOSFODNN7EXAMPLE";
 pub const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
-/// As long as Lambda's.
+/// As long as Lambda's session tokens.
 pub const SESSION_TOKEN: &str = include_str!("session_token.txt");
 pub const REGION: &str = "eu-central-1";
 pub const FILE_NAME: &str = "web-app-manifest-512x512.png";
 pub const CONTENT_TYPE: &str = "image/png";
 
-/// What a function's response contains.
+/// The kind of response that a function returns.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -45,7 +45,7 @@ pub fn check(kind: Kind, response: &[u8]) -> Result<()> {
 }
 
 fn check_post(body: &Value) -> Result<()> {
-    // S3 ignores the case of field names, and each SDK has its own.
+    // S3 ignores the case of field names, and each SDK writes them differently.
     let fields = body["fields"].as_object().context("no `fields`")?;
     let fields: Value = fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     let policy = find_text(&fields, "policy")?;

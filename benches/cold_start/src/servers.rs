@@ -1,4 +1,4 @@
-//! What a function talks to, on 127.0.0.1: a Lambda Runtime API, and a Secrets Manager over TLS.
+//! The servers that a function talks to, on 127.0.0.1: a Lambda Runtime API, and a Secrets Manager over TLS.
 
 use std::{fs, io, path::Path, sync::Arc, time::Instant};
 
@@ -29,7 +29,7 @@ pub struct RuntimeApi {
     _server: JoinSet<io::Result<()>>,
 }
 
-/// A request of the function, for the next event or with its response.
+/// A request from the function: for the next event, or with its response.
 #[derive(Debug)]
 pub struct Call {
     pub received_at: Instant,

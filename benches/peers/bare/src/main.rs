@@ -1,5 +1,5 @@
-//! The floor: a loop over the Lambda Runtime API that returns the request's body. It understands just as much HTTP and JSON
-//! as the benchmark sends.
+//! The floor: a loop over the Lambda Runtime API that returns the request's body. It understands only as much HTTP and
+//! JSON as the benchmark sends.
 
 use std::{
     env,
@@ -17,7 +17,7 @@ fn main() -> Result<()> {
         stream.get_mut().write_all(format!("GET {API}/next HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes())?;
         let response = read_response(&mut stream)?;
         let request_id = find_between(&response, "lambda-runtime-aws-request-id: ", "\r\n")?;
-        // It is a JSON string inside a JSON object, and is sent back as one without being decoded.
+        // The body is a JSON string in a JSON object, and is sent back the same way, without being decoded.
         let body = find_between(&response, "\"body\":\"", "\",\"headers\"")?;
         let reply = format!(r#"{{"statusCode":200,"body":"{body}"}}"#);
         let (path, length) = (format!("{API}/{request_id}/response"), reply.len());

@@ -1,4 +1,4 @@
-//! A function that returns the request's body: what `lambda_http` costs by itself.
+//! A function that returns the request's body, which shows what `lambda_http` costs by itself.
 
 use std::convert::Infallible;
 

@@ -1,5 +1,5 @@
-//! The same function as the tutorials build it: default features, `#[tokio::main]`, API keys read by the first request. It
-//! presigns a PUT, because the SDK for Rust cannot sign a POST policy.
+//! The same function the way tutorials build it: default features, `#[tokio::main]`, API keys read by the first
+//! request. It presigns a PUT, because the SDK for Rust cannot sign a POST policy.
 
 use std::{env, time::Duration};
 
