@@ -1,4 +1,4 @@
-//! The URL of the bucket, which follows the SDK's endpoint rules and is the same for a form and for a URL.
+//! The URL of the bucket, which follows the SDK's endpoint rules and is the same in both kinds of grant.
 
 use aws_sdk_s3::config::Region;
 use aws_types::sdk_config::Builder;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::app::{FIXED, config, grant_post, grant_put, sdk_config_with_api_key};
 
-/// Asserts that both kinds of grant have this bucket URL.
+/// Asserts that both kinds of grant contain this bucket URL.
 async fn assert_bucket_url(
     variables: &[(&str, &str)],
     s3: Option<&str>,
@@ -33,7 +33,7 @@ async fn bucket_is_part_of_the_host_in_its_region() {
     assert_bucket_url(&[], None, |sdk| sdk.region(Region::new("us-east-1")), expected).await;
 }
 
-/// The SDK has no list of regions, so a new one works without an update.
+/// The SDK has no list of regions, so a new region works without an update.
 #[tokio::test]
 async fn an_unknown_region_is_part_of_the_host_as_it_is() {
     let expected = "https://uploads.s3.mars-central-1.amazonaws.com/";

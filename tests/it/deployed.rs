@@ -209,7 +209,7 @@ fn s3(credentials: &Credentials) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(config)
 }
 
-/// Returns the error code in a response of AWS.
+/// Returns the error code in a response from AWS.
 #[track_caller]
 fn code<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E>) -> String {
     error.code().unwrap_or_else(|| panic!("{error:?} has no code")).to_owned()
@@ -239,7 +239,7 @@ fn bounds(grant: &Value) -> (Value, i64) {
     (size.clone(), expiration.secs() - DateTime::from(SystemTime::now()).secs())
 }
 
-/// Whether `left` is the rest of `lifetime` in seconds, on a machine that may be slow.
+/// Whether `left` seconds of `lifetime` can remain, even on a slow machine.
 fn is_left_of(lifetime: i64, left: i64) -> bool {
     (lifetime - 20..=lifetime).contains(&left)
 }
@@ -374,7 +374,7 @@ async fn denies_plain_http() {
     let stack = default_stack().await;
     let (form, url) = (stack.grant_post().await, stack.grant_put().await);
 
-    // The header with which a proxy tells the local AWS that a request came without TLS.
+    // With this header, a proxy tells the local AWS that a request came without TLS.
     let plain = |request: RequestBuilder| request.header("x-forwarded-proto", "http");
 
     assert_eq!(status(plain(post(&form, file()))).await, StatusCode::FORBIDDEN);
@@ -551,7 +551,7 @@ async fn commands_in_documents_succeed() {
         let script = document.script();
         let mut command = Command::new("bash");
         command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["-euo", "pipefail", "-c", &script]).stdin(Stdio::null());
-        // `Url` has added a slash at the end, and the documents write `$API_URL/media/`.
+        // `Url` adds a trailing slash, but the documents write `$API_URL/media/`.
         command.env("API_URL", stack.api_url.as_str().trim_end_matches('/')).env("API_KEY", &stack.api_key);
         command.env("BUCKET", &stack.bucket).env("CURL_CA_BUNDLE", environment("AWS_CA_BUNDLE"));
 

@@ -53,7 +53,7 @@ impl Document {
         rows.map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')).collect()).collect()
     }
 
-    /// Splits the document at its fences, into prose and code by turns. Code starts with its language.
+    /// Splits the document at its fences, into alternating prose and code. Code starts with its language.
     fn parts(&self) -> impl Iterator<Item = &str> {
         self.text.split("```")
     }
@@ -67,7 +67,7 @@ impl Document {
     }
 
     /// Returns the shell blocks that `deployed` runs: all but those that need AWS, and those that only fetch the
-    /// project or run make. They are one script, because a block may use a file or a variable of an earlier one.
+    /// project or run make. They form one script, because a block may use a file or a variable of an earlier one.
     pub(crate) fn script(&self) -> String {
         let is_make = |line: &str| {
             let line = line.trim();
@@ -114,7 +114,7 @@ fn readme_lists_the_settings_with_their_defaults() {
 }
 
 /// Returns the statuses and codes of all errors, from the source of the `match` that assigns them: `Error` is
-/// non-exhaustive, so a list of its variants here would not notice a new one.
+/// non-exhaustive, so a list of its variants here would miss a new one.
 fn status_codes() -> BTreeSet<(u16, String)> {
     let source = read("src/error.rs");
     let pairs = source.split("(StatusCode::").skip(1).map(|rest| {
@@ -280,7 +280,7 @@ fn make_targets_in_documents_exist() {
     }
 }
 
-/// `deployed` runs only blocks that are marked as `sh`.
+/// `deployed` runs only the blocks that are marked as `sh`.
 #[test]
 fn commands_in_documents_are_marked_as_sh() {
     for document in Document::all() {
@@ -297,7 +297,7 @@ fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     value["$ref"].as_str().map_or(value, |reference| document.pointer(reference.trim_start_matches('#')).unwrap())
 }
 
-/// Sends the request that an example of a response belongs to, with the body of the same name if there is one.
+/// Sends the request for the example of a response, with the body of the same name if there is one.
 async fn replay(path: &str, method: &str, example: &str, body: Option<&Value>) -> Response<Body> {
     let working = app(&[], None, FIXED).await;
     let body = body.map_or_else(String::new, Value::to_string);
@@ -313,7 +313,7 @@ async fn replay(path: &str, method: &str, example: &str, body: Option<&Value>) -
     handle(&app, event.request()).await
 }
 
-/// The function with a Secrets Manager that cannot be reached.
+/// Returns the function with a Secrets Manager that cannot be reached.
 async fn app_without_api_keys() -> App {
     let nowhere = Endpoints { s3: None, secrets_manager: Some("http://127.0.0.1:1".to_owned()) };
     App::from_sdk_config(config(&[]), &sdk_config(nowhere).build(), FIXED).await.unwrap()

@@ -1,6 +1,7 @@
-//! The kinds of events that AWS sends: each file of `events/` against the response of the same name in `answers/`.
+//! Compares the response to each file of `events/`, one for each kind of event, with the file of the same name in
+//! `answers/`.
 //!
-//! The responses are snapshots. That their signatures are right is the subject of `uploads` and `signatures`.
+//! The responses are snapshots; `uploads` and `signatures` check that their signatures are correct.
 
 use std::{
     collections::BTreeSet,

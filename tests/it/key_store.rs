@@ -16,11 +16,11 @@ use crate::support::{
 };
 
 const TTL: Duration = Duration::from_mins(5);
-/// Wrong keys cause one read in this time.
+/// Wrong API keys cause at most one read in this time.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
-/// The same while no key set has been read.
+/// The same, while no key set has been read.
 const FIRST_READ_INTERVAL: Duration = Duration::from_secs(3);
-/// A second more than a read may take.
+/// One second longer than a read may take.
 const READ_LIMIT: Duration = Duration::from_secs(4);
 /// The smallest step of the clock.
 const TICK: Duration = Duration::from_millis(1);
@@ -61,14 +61,14 @@ impl Fixture {
         self.now += time;
     }
 
-    /// Sets the clock to a tick before `time` has passed.
+    /// Advances the clock to one tick before `time` has passed.
     fn just_before(&mut self, time: Duration) {
         self.now += time;
         self.now -= TICK;
     }
 }
 
-/// The caller with this name, as [`Fixture::caller`] returns it.
+/// Returns the caller with this name, as [`Fixture::caller`] does.
 #[expect(clippy::unnecessary_wraps, reason = "it is compared with a `Result`")]
 fn known(name: &str) -> Result<Option<String>, String> {
     Ok(Some(name.to_owned()))

@@ -1,5 +1,5 @@
-//! Many requests: to one instance of the function, one after the other, and to the deployed stack, by many callers at once.
-//! `make load` runs both against the build that is deployed.
+//! Sends many requests: to one instance of the function, one at a time, and to the deployed stack, from many callers at
+//! once. `make load` runs both against the build that is deployed.
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 
 use std::{
@@ -34,9 +34,9 @@ const BINARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.aws-sam/build/Functi
 /// Longer than either test takes.
 const TIME_LIMIT: Duration = Duration::from_mins(15);
 
-/// How many requests one instance gets, in four kinds by turns.
+/// The number of requests to one instance, which alternate between four kinds.
 const REQUESTS: usize = 200_000;
-/// After this many, an instance has all the memory that it needs.
+/// The number of requests after which an instance has all the memory that it needs.
 const WARM: usize = 10_000;
 /// How much its memory may grow after that, in KiB.
 const GROWTH: usize = 256;
@@ -44,14 +44,14 @@ const GROWTH: usize = 256;
 const CALLERS: usize = 64;
 const UPLOADS_EACH: usize = 50;
 
-/// The median and the 99th percentile.
+/// Formats the median and the 99th percentile.
 fn percentiles(mut durations: Vec<Duration>) -> String {
     durations.sort_unstable();
     let at = |percent: usize| durations[durations.len() * percent / 100].as_secs_f64() * 1000.0;
     format!("p50 {:.3} ms, p99 {:.3} ms", at(50), at(99))
 }
 
-/// Reads a line of Linux's report about a process, in KiB.
+/// Reads a line of a process's `/proc/PID/status`, in KiB.
 #[track_caller]
 fn memory(process: &Child, name: &str) -> usize {
     let folder = Path::new("/proc").join(process.id().unwrap().to_string());

@@ -2,10 +2,10 @@
 //!
 //! | suite | subject |
 //! | --- | --- |
-//! | `events` | each kind of event that AWS sends, and events that `lambda_http` panics at |
-//! | `responses` | whole responses: every status, path matching, the limits of a body |
+//! | `events` | each kind of event that AWS sends, and events that would make `lambda_http` panic |
+//! | `responses` | whole responses: every status, path matching, limits on the body |
 //! | `properties` | invariants over random requests |
-//! | `uploads` | grants used on an S3 server: it accepts them, and refuses every alteration |
+//! | `uploads` | grants used on an S3 server, which accepts them and rejects every alteration |
 //! | `signatures` | presigned URLs against AWS's published example, the specification and the SDK |
 //! | `bucket_urls` | regions, dots, China, FIPS, dual stack and custom endpoints |
 //! | `key_store` | the Secrets Manager client while the secret rotates and the server fails or hangs |
@@ -13,10 +13,10 @@
 //! | `outages` | the binary while Secrets Manager, its credentials or Lambda fail |
 //! | `deployed` | the stack of `template.yaml` on a local AWS; ignored, run by `make e2e` |
 //! | `load` | 200,000 requests to one instance, 64 callers of one stack; ignored, run by `make load` |
-//! | `documents` | documents against the code |
+//! | `documents` | the documents, compared with the code |
 //! | `template` | lints of `template.yaml` |
 //!
-//! What the suites share is in `support`.
+//! `support` contains the set-up that the suites share.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! The binary while Secrets Manager, its credentials or Lambda fail: it recovers without a restart, logs the cause, and shows
-//! no secret. [`Instance`] asserts the last in every test.
+//! The binary while Secrets Manager, the credentials or Lambda fail: it recovers without a restart, logs the cause, and
+//! reveals no secret, which [`Instance`] asserts in every test.
 
 use std::{
     convert::Infallible,
@@ -58,7 +58,7 @@ impl Outage {
     }
 }
 
-/// Every way in which a read of the secret can fail.
+/// Returns every way in which a read of the secret can fail.
 fn outages() -> Vec<Outage> {
     let no_response = "no response from Secrets Manager within 3 s: deadline has elapsed";
     let disconnected = "could not reach Secrets Manager: other: client error (SendRequest): \
@@ -145,7 +145,7 @@ async fn assert_statuses(function: &mut Instance, context: &str, expected: &[(&s
     }
 }
 
-/// Ends the outage with another API key in the secret, and asserts that `time` later, this key alone is accepted.
+/// Ends the outage with another API key in the secret, and asserts that after `time`, only that API key is accepted.
 async fn assert_recovers(function: &mut Instance, context: &str, time: Duration) {
     function.secrets_manager.set_secret(ROTATED_API_KEY);
     tokio::time::sleep(time).await;
@@ -153,19 +153,19 @@ async fn assert_recovers(function: &mut Instance, context: &str, time: Duration)
     assert_statuses(function, context, &expected).await;
 }
 
-/// Returns the lines of this level, without what differs from run to run.
+/// Returns the lines of this level, without the members that differ from run to run.
 fn lines_of(level: &str, lines: &[Value]) -> Vec<Value> {
     let lines = lines.iter().filter(|line| line["level"] == level);
     lines.cloned().map(without_time).collect()
 }
 
-/// Returns how many failed reads the metrics of all requests count.
+/// Returns the number of failed reads that the metrics of all requests count.
 fn failed_refreshes(lines: &[Value]) -> usize {
     let counts = lines.iter().filter_map(|line| line["failed_refreshes"].as_u64());
     counts.sum::<u64>().try_into().unwrap()
 }
 
-/// The line about a request that failed.
+/// Returns the log line of a request that failed with this error.
 fn request_failed(error: &str) -> Value {
     json!({
         "level": "ERROR",
@@ -231,7 +231,7 @@ async fn serves_the_last_key_set_through_every_outage_of_secrets_manager() {
     join_all(outages().into_iter().map(assert_serves_last_key_set)).await;
 }
 
-/// The endpoint of the credentials of a function that is restored from a snapshot, whose credentials rotate while it runs.
+/// The credentials endpoint of a function that was restored from a snapshot, whose credentials rotate while it runs.
 struct CredentialsEndpoint {
     url: String,
     response: Arc<Mutex<CredentialsResponse>>,
@@ -246,9 +246,9 @@ enum CredentialsResponse {
     Expired,
     /// An error.
     Error,
-    /// A document that is cut off.
+    /// A truncated document.
     Garbage,
-    /// Nothing.
+    /// No response.
     Hang,
 }
 
@@ -269,7 +269,7 @@ impl CredentialsEndpoint {
         Self { url: format!("http://{}/", serve(service).await), response }
     }
 
-    /// Sets every response from now on.
+    /// Sets the response to every request from now on.
     fn respond(&self, response: CredentialsResponse) {
         *self.response.lock().unwrap() = response;
     }
@@ -350,7 +350,7 @@ async fn signs_every_grant_with_the_credentials_of_the_moment() {
     );
 }
 
-/// The SDK's default chain would accept them, or else ask STS and the instance metadata.
+/// The SDK's default chain would use them, or otherwise ask STS and the instance metadata service.
 #[tokio::test]
 async fn does_not_read_the_credentials_of_a_profile() {
     let folder = tempfile::tempdir().unwrap();
@@ -459,7 +459,8 @@ async fn stops_with_the_cause_if_a_response_cannot_be_delivered() {
     );
 }
 
-/// Lambda sends it if an extension is installed, and kills the process soon after. The function has nothing to save.
+/// Lambda sends SIGTERM if an extension is installed, and kills the process soon after. The function has nothing to
+/// save.
 #[tokio::test]
 async fn stops_at_once_on_sigterm() {
     for secret in [SecretResponse::Text(API_KEY.to_owned()), SecretResponse::Hang] {

@@ -13,7 +13,7 @@ use crate::support::{
     secrets_manager::{SecretResponse, SecretsManager},
 };
 
-/// An instance whose secret has one caller, `storefront`.
+/// Starts an instance whose secret has one caller, `storefront`.
 async fn start_with_storefront(variables: &[(&str, &str)]) -> Instance {
     let secret = json!({ "storefront": API_KEY }).to_string();
     Instance::start(SecretsManager::start(&secret).await, variables).await
@@ -39,7 +39,7 @@ async fn reads_the_keys_once_and_before_the_first_event() {
     assert_eq!(function.secrets_manager.reads(), 1);
 }
 
-/// The log line of a request, without what differs from run to run.
+/// Returns the log line of a request, without the members that differ from run to run.
 fn request_line(method: &str, status: u16, members: &Value) -> Value {
     let mut line = json!({
         "level": "INFO",
@@ -124,7 +124,7 @@ async fn logs_one_line_with_the_reason_for_each_rejected_request() {
     );
 }
 
-/// The metrics that CloudWatch reads from a line: each one under each set of dimensions, with its value and its unit.
+/// Returns the metrics that CloudWatch reads from a line, once for each set of dimensions, with their values and units.
 ///
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 #[track_caller]
@@ -146,8 +146,8 @@ fn metrics(line: &Value) -> Vec<String> {
     metrics
 }
 
-/// Returns the lines of a grant of each kind, a rejected API key, a health check and an unknown path, while the secret cannot
-/// be refreshed.
+/// Returns the lines of a grant of each kind, a rejected API key, a health check and an unknown path, while the secret
+/// cannot be refreshed.
 async fn lines_with_metrics() -> Vec<Value> {
     let mut function = start_with_storefront(&[("API_KEYS_TTL", "1")]).await;
     function.runtime_api.reads_before_first_event().await;
@@ -230,7 +230,7 @@ async fn warns_about_an_invalid_secret() {
     );
 }
 
-/// `events` has more of these, but makes requests of them by itself.
+/// `events` tests more of these, but converts them to requests itself.
 #[tokio::test]
 async fn serves_an_event_that_lambda_http_panics_at() {
     let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;

@@ -1,7 +1,7 @@
-//! Invariants over random requests: every response comes in time, and is either a documented problem or a grant for exactly
-//! one object.
+//! Invariants over random requests: every response arrives in time, and is either a documented problem or a grant for
+//! exactly one object.
 //!
-//! Many of the strings are ones that some parser on the way might read differently.
+//! Many of the strings are ones that some parser along the way might read differently.
 
 use std::{
     sync::LazyLock,
@@ -48,7 +48,7 @@ impl Fixture {
         Self { runtime, s3, app, client: client() }
     }
 
-    /// Returns the response, which has to come in time.
+    /// Returns the response, which must arrive in time.
     #[track_caller]
     fn response_to(&self, event: &HttpApiEvent) -> Response<Body> {
         let started_at = Instant::now();
@@ -69,7 +69,7 @@ impl Fixture {
         assert_eq!(self.s3.take_objects(), [object_key]);
     }
 
-    /// Asserts that an upload is refused.
+    /// Asserts that an upload is rejected.
     #[track_caller]
     fn assert_refused(&self, upload: Upload) {
         let status = self.send(upload);
@@ -78,7 +78,7 @@ impl Fixture {
     }
 }
 
-/// A file name, valid or not.
+/// Generates a file name, valid or not.
 fn file_name() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -90,7 +90,7 @@ fn file_name() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A media type, valid or not.
+/// Generates a media type, valid or not.
 fn content_type() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -117,7 +117,7 @@ fn assert_problem(response: &Response<Body>) {
     }
 }
 
-/// Asserts that an object key is the prefix, an id, and the file name if there is one.
+/// Asserts that an object key consists of the prefix, an id and, if there is one, the file name.
 #[track_caller]
 fn assert_object_key(object_key: &str, file_name: Option<&str>) {
     let rest = object_key.strip_prefix("tmp/").unwrap();
@@ -126,7 +126,7 @@ fn assert_object_key(object_key: &str, file_name: Option<&str>) {
     assert_eq!(end, file_name);
 }
 
-/// Asserts that a policy has exact conditions for the bucket and each field, one for the size, and no other.
+/// Asserts that a policy has exact conditions for the bucket and each field, one for the size, and no others.
 #[track_caller]
 fn assert_pinned(fields: &Value) {
     let policy = BASE64_STANDARD.decode(fields["policy"].as_str().unwrap()).unwrap();

@@ -27,12 +27,12 @@ pub(crate) fn whole(response: &Response<Body>) -> Value {
     json!({ "status": response.status().as_u16(), "headers": headers, "body": json_of(response) })
 }
 
-/// Reads a response of `answers/`.
+/// Reads a response from `answers/`.
 pub(crate) fn snapshot(name: &str) -> Value {
     serde_json::from_str(&read(&format!("tests/it/answers/{name}"))).unwrap()
 }
 
-/// The response with this body; a problem has its own content type, and sometimes one more header.
+/// Returns the response with this body; a problem has its own content type, and sometimes one more header.
 fn expected(body: &Value, header: Option<(&str, &str)>) -> Value {
     let content_type = if body["type"].is_null() { "application/json" } else { "application/problem+json" };
     let mut headers = json!({ "cache-control": "no-store", "content-type": content_type });
@@ -42,7 +42,7 @@ fn expected(body: &Value, header: Option<(&str, &str)>) -> Value {
     json!({ "status": body["status"].as_u64().unwrap_or(200), "headers": headers, "body": body })
 }
 
-/// The request of `events/media.json`, at another path.
+/// Returns the request of `events/media.json`, at another path.
 fn media(path: &str) -> HttpApiEvent {
     HttpApiEvent::post(path, &json!({ "fileName": "web-app-manifest-512x512.png", "fileType": "image/png" }))
 }
@@ -282,7 +282,7 @@ async fn accepts_a_name_that_fills_the_object_key() {
     assert_eq!(grant["key"].as_str().unwrap().len(), 1024);
 }
 
-/// Credentials whose provider panics the second time.
+/// A credentials provider that panics the second time.
 #[derive(Debug, Default)]
 struct PanicsOnce(AtomicUsize);
 

@@ -1,4 +1,5 @@
-//! Signatures of presigned URLs, by three independent ways: AWS's published example, the specification, and the SDK.
+//! Checks the signatures of presigned URLs against three independent sources: AWS's published example, the
+//! specification and the SDK.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -125,7 +126,7 @@ async fn urls_have_the_signature_of_the_specification() {
 
 const BUCKET: &str = "uploads";
 
-/// Everything besides the request itself that a presigned URL depends on.
+/// Everything that a presigned URL depends on besides the request itself.
 #[derive(Debug)]
 struct Signing {
     credentials: Credentials,
@@ -265,10 +266,10 @@ async fn app_with_rotating_credentials() -> App {
     App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.unwrap()
 }
 
-/// The credentials whose expiry was checked are the ones that sign.
+/// A second request could return credentials whose expiry was not checked.
 #[tokio::test]
 async fn a_grant_asks_for_credentials_once() {
-    // Reading the secret takes the first credentials.
+    // Reading the secret uses the first credentials.
     let put = grant_put(&app_with_rotating_credentials().await, &json!({})).await;
     let app = app_with_rotating_credentials().await;
     let posts = [grant_post(&app, "a.png", "image/png").await, grant_post(&app, "a.png", "image/png").await];

@@ -26,7 +26,7 @@ use crate::{
 /// The objects that a grant may create.
 const UPLOADS: &str = "${Bucket.Arn}/${UploadPrefix}*";
 
-/// Returns everything that is wrong with a template, each finding after the logical id of its resource.
+/// Returns everything that is wrong with a template; each finding starts with the logical id of its resource.
 fn findings(template: &Value) -> Vec<String> {
     let mut findings = Vec::new();
     for (id, resource) in members(&template["Resources"]) {
@@ -92,7 +92,7 @@ fn lifecycle(bucket: &Value) -> Vec<String> {
     missing.map(|action| format!("has no enabled {action} for the uploads")).collect()
 }
 
-/// The bucket is private, has no ACLs, and encrypts with the operator's KMS key if there is one.
+/// The bucket must be private, have no ACLs, and encrypt with the operator's KMS key if there is one.
 fn protection(bucket: &Value) -> Vec<String> {
     let blocks = ["BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"].into_iter();
     let missing = blocks.filter(|block| bucket["PublicAccessBlockConfiguration"][block] != true);
@@ -155,7 +155,7 @@ fn function(function: &Value) -> Vec<String> {
     [policies, api, finding_unless(function["FunctionUrlConfig"].is_null(), "bypasses the API")].concat()
 }
 
-/// The environment has each setting of the code, with the same default, and no other.
+/// The environment must contain each setting of the code, with the same default, and no others.
 fn settings(template: &Value, function: &Value) -> Vec<String> {
     let variables = &function["Environment"]["Variables"];
     // A reference to a resource has no default.
@@ -175,12 +175,12 @@ fn settings(template: &Value, function: &Value) -> Vec<String> {
     unknown.chain(wrong).collect()
 }
 
-/// The permissions of the stack: the resource that grants them, the action, and the rest of the statement.
+/// Returns the permissions of the stack: the resource that grants each, the action, and the rest of the statement.
 fn permitted() -> [(&'static str, &'static str, Value); 9] {
     let log = json!({ "Resource": { "Fn::GetAtt": "FunctionLogGroup.Arn" } });
     let via_s3 = json!({ "StringEquals": { "kms:ViaService": { "Fn::Sub": "s3.${AWS::Region}.${AWS::URLSuffix}" } } });
     let kms_key = json!({ "Resource": { "Ref": "KmsKeyArn" }, "Condition": via_s3 });
-    // X-Ray has no resources to name.
+    // These actions of X-Ray do not support resource-level permissions.
     // <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html>
     let anything = json!({ "Resource": "*" });
     [
@@ -213,7 +213,7 @@ fn permissions(id: &str, properties: &Value) -> Vec<String> {
     excessive.chain(missing).chain(managed).collect()
 }
 
-/// A statement without its id and effect and, if it allows something, without its actions.
+/// Returns a statement without its id and effect and, if it allows something, without its actions.
 fn scope(statement: &Value) -> Value {
     let is_denial = statement["Effect"] == "Deny";
     let kept = members(statement).filter(|(name, _)| match name.as_str() {

@@ -1,8 +1,8 @@
-//! Grants of `handle`, used on an S3 server as a client would use them: the files can be read back byte for byte, and every
-//! altered upload is refused.
+//! Uses grants from `handle` on an S3 server, as an uploader would: the files can be read back byte for byte, and every
+//! altered upload is rejected.
 //!
-//! The server is `s3s` over a folder. Some of its refusals are a 400 where S3 responds 403, so most tests assert only that
-//! it refuses and stores nothing.
+//! The server is `s3s`, backed by a folder. It sometimes responds with 400 where S3 responds with 403, so most tests
+//! assert only that it rejects the upload and stores nothing.
 
 use std::{
     env,
@@ -30,7 +30,7 @@ use crate::support::{
 const TWO_MINUTES_AGO: Nondeterminism = Nondeterminism { now: || SystemTime::now() - Duration::from_mins(2), ..REAL };
 
 const PATH_STYLE: (&str, &str) = ("S3_FORCE_PATH_STYLE", "true");
-/// The limit of [`MAX_BYTES`].
+/// Limits uploads to [`MAX_BYTES`].
 const LIMITED: (&str, &str) = ("UPLOAD_MAX_BYTES", "1000");
 
 /// File names that some parser on the way to S3 might read differently.
@@ -57,7 +57,7 @@ async fn send_put(grant: &Value, content_type: Option<&str>, file: Vec<u8>) -> R
     Upload::put(grant, content_type, file).request(&client()).send().await.unwrap()
 }
 
-/// Asserts that the server refused an upload and stored nothing.
+/// Asserts that the server rejected an upload and stored nothing.
 #[track_caller]
 fn assert_refused(response: &Response, s3: &S3) {
     assert!(response.status().is_client_error(), "{}", response.status());
@@ -184,7 +184,7 @@ async fn a_url_accepts_any_size() {
     }
 }
 
-/// Asks for an upload of a PNG by this method.
+/// Asks for a grant to upload a PNG by this method.
 async fn grant(app: &App, method: &Method) -> Value {
     match *method {
         Method::POST => grant_post(app, "a.png", "image/png").await,
@@ -203,7 +203,8 @@ async fn refuses_every_altered_upload() {
 }
 
 /// `S3_ENDPOINT_URL` names the server, `UPLOAD_BUCKET` one of its buckets, and `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
-/// `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` sign. The server should have a bucket called `other` as well.
+/// `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` are used to sign. The server should have a bucket called `other` as
+/// well.
 #[tokio::test]
 #[ignore = "needs a third S3, in S3_ENDPOINT_URL"]
 async fn a_third_server_refuses_every_altered_upload() {
@@ -230,7 +231,7 @@ async fn a_third_server_refuses_every_altered_upload() {
     assert_eq!(unexpected, [""; 0]);
 }
 
-/// The function with a slow clock, whose grants live for this many seconds by that clock.
+/// Returns the function with a slow clock and grants that live for this many seconds by it.
 async fn app_two_minutes_ago(s3: &S3, expires_in: &str) -> App {
     app(&[PATH_STYLE, ("UPLOAD_EXPIRES_IN", expires_in)], Some(s3), TWO_MINUTES_AGO).await
 }

@@ -1,4 +1,4 @@
-//! The function in this process, with settings, clock, id, credentials and endpoints that a test knows.
+//! The function in this process, with settings, clock, id, credentials and endpoints that the test chooses.
 
 use std::{ffi::OsString, time::SystemTime};
 
@@ -38,7 +38,7 @@ pub(crate) const FIXED: Nondeterminism = Nondeterminism {
 /// The real clock and random ids.
 pub(crate) const REAL: Nondeterminism = Nondeterminism { now: SystemTime::now, new_id: Uuid::new_v4 };
 
-/// Settings with a bucket, a secret and `variables`.
+/// Returns settings with a bucket, a secret and `variables`.
 pub(crate) fn config(variables: &[(&str, &str)]) -> Config {
     let required = [("UPLOAD_BUCKET", "uploads"), ("API_KEYS_SECRET_ID", "api-keys")];
     let lookup = |name: &str| variables.iter().chain(&required).find(|pair| pair.0 == name).map(|pair| pair.1);
@@ -62,7 +62,7 @@ impl LoadServiceConfig for Endpoints {
     }
 }
 
-/// An SDK with the region and the temporary credentials of a function.
+/// Returns an SDK with the region and the temporary credentials of a function.
 pub(crate) fn sdk_config(endpoints: Endpoints) -> Builder {
     let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "test");
     SdkConfig::builder()
@@ -73,14 +73,15 @@ pub(crate) fn sdk_config(endpoints: Endpoints) -> Builder {
         .service_config(endpoints)
 }
 
-/// The same SDK, whose network is a Secrets Manager that contains [`API_KEY`]. A grant makes no other call.
+/// Returns the same SDK, except that every request reaches a Secrets Manager that contains [`API_KEY`]. A grant makes
+/// no other call.
 pub(crate) fn sdk_config_with_api_key(s3: Option<&str>) -> Builder {
     let secret = json!({ "SecretString": API_KEY }).to_string();
     let network = infallible_client_fn(move |_| Response::new(secret.clone()));
     sdk_config(Endpoints { s3: s3.map(str::to_owned), secrets_manager: None }).http_client(network)
 }
 
-/// The function with these settings and [`API_KEY`]; its uploads go to `s3`, or to AWS.
+/// Returns the function with these settings and [`API_KEY`]; its uploads go to `s3`, or to AWS.
 pub(crate) async fn app(variables: &[(&str, &str)], s3: Option<&S3>, nondeterminism: Nondeterminism) -> App {
     let sdk_config = sdk_config_with_api_key(s3.map(S3::url).as_deref()).build();
     App::from_sdk_config(config(variables), &sdk_config, nondeterminism).await.unwrap()
@@ -97,7 +98,7 @@ pub(crate) async fn grant_put(app: &App, body: &Value) -> Value {
     granted(&handle(app, HttpApiEvent::post("/v1/assets/presign", body).request()).await)
 }
 
-/// Returns the grant in a response, which has to be a 200.
+/// Returns the grant in a response, which must be a 200.
 #[track_caller]
 pub(crate) fn granted(response: &Response<Body>) -> Value {
     let body = json_of(response);

@@ -1,4 +1,4 @@
-//! Events, as API Gateway hands them to the function.
+//! Events, as API Gateway passes them to the function.
 
 use std::fmt;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Value, json};
 
-/// Reads a file; its path starts at the project's folder.
+/// Reads a file; its path is relative to the project's folder.
 #[track_caller]
 pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()

@@ -25,7 +25,7 @@ use crate::support::{
 pub(crate) const ROTATED_API_KEY: &str = "rotated-api-key";
 /// An API key that no secret contains.
 pub(crate) const WRONG_API_KEY: &str = "another-api-key";
-/// The token that the function sends to the endpoint of its credentials.
+/// The token that the function sends to its credentials endpoint.
 pub(crate) const CREDENTIALS_TOKEN: &str = "container-authorization-token";
 
 /// A running instance, its servers, and its responses so far.
@@ -42,7 +42,7 @@ impl Instance {
         Self::start_binary(env!("CARGO_BIN_EXE_presigned-upload").as_ref(), secrets_manager, variables).await
     }
 
-    /// The same for another build of the function.
+    /// Does the same for another build of the function.
     pub(crate) async fn start_binary(
         binary: &Path,
         secrets_manager: SecretsManager,
@@ -76,7 +76,7 @@ impl Instance {
         Self { secrets_manager, runtime_api, process, responses: Vec::new() }
     }
 
-    /// Sends an event and returns the response, which has to come before Lambda would end the process.
+    /// Sends an event and returns the response, which must arrive before Lambda would end the process.
     pub(crate) async fn response_to(&mut self, event: &str) -> Value {
         let started_at = Instant::now();
         let response = self.runtime_api.response_to(event).await;
@@ -91,9 +91,9 @@ impl Instance {
         self.wait().await.1
     }
 
-    /// Waits until the function ends, and returns how it ended and its log: each line of standard output.
+    /// Waits until the function ends, and returns its exit status and its log: each line of standard output.
     ///
-    /// Nothing may be on standard error, and no secret in the log or in a response.
+    /// Asserts that standard error is empty, and that neither the log nor a response contains a secret.
     pub(crate) async fn wait(&mut self) -> (ExitStatus, Vec<Value>) {
         let (mut lines, mut errors) = (String::new(), String::new());
         let (mut stdout, mut stderr) = (self.process.stdout.take().unwrap(), self.process.stderr.take().unwrap());
@@ -119,7 +119,7 @@ pub(crate) fn body(response: &Value) -> Value {
     serde_json::from_str(response["body"].as_str().unwrap()).unwrap()
 }
 
-/// Removes what differs from run to run, all of which has to be there.
+/// Removes the members that differ from run to run, all of which must be present.
 #[track_caller]
 pub(crate) fn without_time(mut line: Value) -> Value {
     let members = line.as_object_mut().unwrap();
@@ -135,7 +135,7 @@ pub(crate) fn without_time(mut line: Value) -> Value {
     line
 }
 
-/// Asserts that the log contains no secret, and a response none but those of its own grant.
+/// Asserts that the log contains no secret, and a response only those of its own grant.
 #[track_caller]
 fn assert_no_secrets(lines: &[Value], responses: &[Value]) {
     let never = [API_KEY, ROTATED_API_KEY, WRONG_API_KEY, SECRET_ACCESS_KEY];
@@ -163,7 +163,7 @@ fn assert_no_secrets(lines: &[Value], responses: &[Value]) {
     }
 }
 
-/// Enough of a policy or a signature to recognize it by.
+/// Returns enough of a policy or a signature to recognize it by.
 fn start_of(secret: &str) -> String {
     secret.chars().take(24).collect()
 }

@@ -8,7 +8,7 @@
 //! | `runtime_api`, `secrets_manager`, `s3` | the servers that the function or an uploader calls |
 //! | `server` | serves any of them on 127.0.0.1 |
 //! | `client` | the HTTP client |
-//! | `upload` | what an uploader sends, and every alteration of it |
+//! | `upload` | the requests of an uploader, and every alteration of them |
 //! | `files` | the files of the project |
 
 pub(crate) mod app;

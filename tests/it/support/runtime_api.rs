@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::support::{secrets_manager::SecretsManager, server::serve};
 
-/// Longer than anything takes here, even on a machine under load.
+/// Longer than anything in these tests takes, even on a machine under load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The id of every invocation.
@@ -31,7 +31,7 @@ pub(crate) struct RuntimeApi {
     posts: mpsc::UnboundedReceiver<Post>,
 }
 
-/// The path and the body that the function posts when it is done with an event.
+/// The path and the body that the function posts when it has handled an event.
 type Post = (String, Value);
 
 /// The outcome of every post.
@@ -51,7 +51,7 @@ struct State {
     new_event: Notify,
     delivery: Mutex<Delivery>,
     posted: mpsc::UnboundedSender<Post>,
-    /// How often the secret had been read when the function first asked for an event.
+    /// The number of times the secret had been read when the function first asked for an event.
     reads_before_first_event: watch::Sender<Option<usize>>,
 }
 
@@ -99,7 +99,7 @@ impl RuntimeApi {
         error
     }
 
-    /// Waits until the function asks for its first event, and returns how often it had read the secret by then.
+    /// Waits until the function asks for its first event, and returns how many times it had read the secret by then.
     pub(crate) async fn reads_before_first_event(&self) -> usize {
         let mut reads = self.state.reads_before_first_event.subscribe();
         let reads = timeout(PATIENCE, reads.wait_for(Option::is_some)).await;

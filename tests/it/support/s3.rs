@@ -1,4 +1,4 @@
-//! An S3 server over a folder, which checks every signature and every policy.
+//! An S3 server backed by a folder, which checks every signature and every policy.
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
@@ -11,7 +11,7 @@ use crate::support::{
     server::serve,
 };
 
-/// An S3 with two empty buckets.
+/// An S3 server with two buckets, which start empty.
 pub(crate) struct S3 {
     pub(crate) address: SocketAddr,
     folder: TempDir,
@@ -20,7 +20,7 @@ pub(crate) struct S3 {
 impl S3 {
     const BUCKETS: [&str; 2] = ["uploads", "other"];
 
-    /// The domain of the hosts that are named after a bucket.
+    /// The domain of the virtual hosts, which are named after a bucket.
     pub(crate) const DOMAIN: &str = "s3.example.com";
 
     pub(crate) async fn start() -> Self {

@@ -33,9 +33,9 @@ pub(crate) struct SecretsManager {
 /// The response to a read of the secret.
 #[derive(Clone)]
 pub(crate) enum SecretResponse {
-    /// The secret, which is text.
+    /// The secret, as text.
     Text(String),
-    /// The secret, which is bytes.
+    /// The secret, as bytes.
     Binary,
     /// An error of Secrets Manager: its status, its code and its message.
     Error(StatusCode, &'static str, &'static str),
@@ -43,7 +43,7 @@ pub(crate) enum SecretResponse {
     Garbage(StatusCode, &'static str),
     /// The first bytes of a response, then nothing.
     Partial,
-    /// Nothing.
+    /// No response.
     Hang,
     /// The connection is closed.
     Disconnect,
@@ -76,7 +76,7 @@ impl SecretsManager {
         self.respond(SecretResponse::Text(secret.to_owned()));
     }
 
-    /// Returns how often the secret has been read.
+    /// Returns how many times the secret has been read.
     pub(crate) fn reads(&self) -> usize {
         self.reads.load(Ordering::SeqCst)
     }

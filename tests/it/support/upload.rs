@@ -1,4 +1,4 @@
-//! What an uploader sends to S3.
+//! The requests that an uploader sends to S3.
 
 use reqwest::{
     Client, Method, RequestBuilder,
@@ -8,7 +8,8 @@ use serde_json::Value;
 
 pub(crate) mod alterations;
 
-/// A file in which no byte may get lost: every value, line endings, and what looks like a boundary of a form.
+/// Returns a file that a faulty parser would corrupt: every byte value, line endings, and a line that looks like a form
+/// boundary.
 pub(crate) fn file() -> Vec<u8> {
     [&(0..=255).collect::<Vec<u8>>()[..], b"\r\n--boundary\r\n\0"].concat()
 }
@@ -19,20 +20,20 @@ pub(crate) struct Upload {
     method: Method,
     url: String,
     headers: Vec<(&'static str, String)>,
-    /// The fields of a form, in their order; none for a PUT.
+    /// The fields of a form, in order; none for a PUT.
     fields: Vec<(String, String)>,
     file: Vec<u8>,
 }
 
 impl Upload {
-    /// What a grant of `POST /media/` is for.
+    /// Returns the upload that a grant from `POST /media/` permits.
     pub(crate) fn post(grant: &Value, file: Vec<u8>) -> Self {
         let fields = grant["fields"].as_object().unwrap();
         let fields = fields.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
         Self { method: Method::POST, url: grant["url"].as_str().unwrap().to_owned(), headers: Vec::new(), fields, file }
     }
 
-    /// What a grant of `POST /v1/assets/presign` is for.
+    /// Returns the upload that a grant from `POST /v1/assets/presign` permits.
     pub(crate) fn put(grant: &Value, content_type: Option<&str>, file: Vec<u8>) -> Self {
         let headers = content_type.map(|content_type| ("content-type", content_type.to_owned())).into_iter().collect();
         Self { method: Method::PUT, url: grant["url"].as_str().unwrap().to_owned(), headers, fields: Vec::new(), file }

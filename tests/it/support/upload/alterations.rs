@@ -1,7 +1,7 @@
-//! Every alteration of a grant that a hostile uploader might try, with S3's response to it.
+//! Every alteration of a grant that a hostile uploader might try, with S3's response.
 //!
-//! The tables are for any S3 server: `uploads` tries them on `s3s` and on a server that the environment names, `deployed`
-//! on the local AWS.
+//! The tables are for any S3 server: `uploads` tries them on `s3s` and on a server that the environment names,
+//! `deployed` on the local AWS.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::{Client, Method, Url};
@@ -23,7 +23,7 @@ pub(crate) enum Server {
 /// One alteration of a grant.
 pub(crate) struct Alteration {
     name: &'static str,
-    /// Alters an upload; the second one has an equal grant for another object.
+    /// Alters the first upload; the second has the same grant for another object.
     alter: fn(&mut Upload, &Upload),
     refusals: Refusals,
     /// The servers that are known to accept it, unlike S3.
@@ -53,11 +53,11 @@ impl Alteration {
     }
 }
 
-/// Tries every alteration, and describes each one that the server did not refuse as S3 would, or that it refused although it
-/// is marked as accepted.
+/// Tries every alteration, and describes each one that the server did not reject as S3 would, or that it rejected
+/// although it is marked as accepted.
 ///
-/// `grant` asks for a PNG of at most [`MAX_BYTES`], by either method. `take_objects` removes all objects and returns whether
-/// there were any.
+/// `grant` asks for a PNG of at most [`MAX_BYTES`], by either method. `take_objects` removes all objects, and returns
+/// whether there were any.
 pub(crate) async fn unexpected_outcomes(
     server: Server,
     client: &Client,
