@@ -25,7 +25,7 @@ async fn assert_bucket_url(
 }
 
 #[tokio::test]
-async fn bucket_is_part_of_the_host_in_its_region() {
+async fn puts_the_bucket_and_its_region_in_the_host() {
     let expected = "https://uploads.s3.eu-central-1.amazonaws.com/";
     assert_bucket_url(&[], None, |sdk| sdk, expected).await;
 
@@ -35,13 +35,13 @@ async fn bucket_is_part_of_the_host_in_its_region() {
 
 /// The SDK has no list of regions, so a new region works without an update.
 #[tokio::test]
-async fn an_unknown_region_is_part_of_the_host_as_it_is() {
+async fn accepts_a_region_that_the_sdk_does_not_know() {
     let expected = "https://uploads.s3.mars-central-1.amazonaws.com/";
     assert_bucket_url(&[], None, |sdk| sdk.region(Region::new("mars-central-1")), expected).await;
 }
 
 #[tokio::test]
-async fn bucket_with_dots_is_part_of_the_path() {
+async fn puts_a_bucket_with_dots_in_the_path() {
     let expected = "https://s3.eu-central-1.amazonaws.com/uploads.example.com/";
     assert_bucket_url(&[("UPLOAD_BUCKET", "uploads.example.com")], None, |sdk| sdk, expected).await;
 }
@@ -53,13 +53,13 @@ async fn path_style_can_be_forced() {
 }
 
 #[tokio::test]
-async fn china_has_its_own_domain() {
+async fn uses_the_domain_of_china_for_its_regions() {
     let expected = "https://uploads.s3.cn-north-1.amazonaws.com.cn/";
     assert_bucket_url(&[], None, |sdk| sdk.region(Region::new("cn-north-1")), expected).await;
 }
 
 #[tokio::test]
-async fn dual_stack_and_fips_are_part_of_the_host() {
+async fn puts_dual_stack_and_fips_in_the_host() {
     let expected = "https://uploads.s3.dualstack.eu-central-1.amazonaws.com/";
     assert_bucket_url(&[], None, |sdk| sdk.use_dual_stack(true), expected).await;
 
@@ -89,7 +89,7 @@ async fn path_style_can_be_forced_for_a_custom_endpoint() {
 }
 
 #[tokio::test]
-async fn function_does_not_start_in_an_invalid_region() {
+async fn does_not_start_in_an_invalid_region() {
     let sdk_config = sdk_config_with_api_key(None).region(Region::new("eu central 1")).build();
 
     let error = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.err().unwrap();
@@ -102,7 +102,7 @@ async fn function_does_not_start_in_an_invalid_region() {
 }
 
 #[tokio::test]
-async fn function_does_not_start_without_a_region() {
+async fn does_not_start_without_a_region() {
     let sdk_config = sdk_config_with_api_key(None).region(None).build();
 
     let error = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.err().unwrap();

@@ -317,7 +317,7 @@ async fn presigned_post_cannot_create_another_object() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn role_can_only_write_below_the_prefix_and_read_its_secret() {
+async fn role_can_only_write_under_the_prefix_and_read_its_secret() {
     let stack = default_stack().await;
     let credentials = stack.role_credentials().await;
     let (s3, bucket) = (s3(&credentials), stack.bucket.as_str());

@@ -219,7 +219,7 @@ fn deploy_lists_the_parameters_with_their_defaults() {
 }
 
 #[test]
-fn documents_count_the_alterations_that_are_tried() {
+fn documents_state_the_number_of_alterations() {
     let (forms, urls) = (FORM_ALTERATIONS.len(), URL_ALTERATIONS.len());
     for (document, expected) in [
         ("SECURITY.md", format!("{forms} alterations of a form and {urls} of a URL")),
@@ -320,7 +320,7 @@ async fn app_without_api_keys() -> App {
 }
 
 #[tokio::test]
-async fn examples_of_openapi_yaml_are_the_responses_of_the_function() {
+async fn examples_in_openapi_yaml_match_the_responses() {
     let document = yaml(&read("openapi.yaml"));
     let mut replayed = BTreeSet::new();
 

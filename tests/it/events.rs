@@ -28,7 +28,7 @@ fn json_files(folder: &str) -> BTreeSet<PathBuf> {
 }
 
 #[tokio::test]
-async fn every_event_has_its_response() {
+async fn every_event_gets_the_response_in_its_snapshot() {
     let app = app(&[], None, FIXED).await;
     let names = json_files("events");
     assert_eq!(names, json_files("tests/it/answers"));
@@ -42,7 +42,7 @@ async fn every_event_has_its_response() {
 
 /// A REST API passes the path without the stage.
 #[tokio::test]
-async fn stage_may_be_named_like_a_segment_of_the_path() {
+async fn accepts_a_stage_named_like_a_segment_of_the_path() {
     let app = app(&[], None, FIXED).await;
     let mut event: Value = serde_json::from_str(&event("media-rest-api.json")).unwrap();
     event["path"] = json!("/v1/assets/presign");
@@ -57,7 +57,7 @@ async fn stage_may_be_named_like_a_segment_of_the_path() {
 
 /// Most of these would make `lambda_http` panic if `sanitize` left them in the event.
 #[tokio::test]
-async fn responds_to_events_that_lambda_http_panics_at() {
+async fn responds_to_events_that_would_make_lambda_http_panic() {
     let app = app(&[], None, FIXED).await;
     let http_api: Value = serde_json::from_str(&event("media.json")).unwrap();
     let rest_api: Value = serde_json::from_str(&event("media-rest-api.json")).unwrap();

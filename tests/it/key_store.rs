@@ -102,7 +102,7 @@ async fn respects_a_short_time_to_live() {
 }
 
 #[tokio::test]
-async fn accepts_a_new_key_at_once_and_the_old_one_until_the_next_read() {
+async fn accepts_a_new_api_key_at_once_and_the_old_one_until_the_next_read() {
     let mut fixture = Fixture::start("OLD").await;
     assert_eq!(fixture.caller("OLD").await, known("default"));
     fixture.secrets_manager.set_secret("NEW");
@@ -114,7 +114,7 @@ async fn accepts_a_new_key_at_once_and_the_old_one_until_the_next_read() {
 }
 
 #[tokio::test]
-async fn reads_at_most_once_in_10_s_for_wrong_keys() {
+async fn reads_at_most_once_every_10_s_for_wrong_api_keys() {
     let mut fixture = Fixture::start("KEY").await;
     assert_eq!(fixture.caller("KEY").await, known("default"));
 
@@ -253,7 +253,7 @@ async fn refreshes_after_the_clock_is_set_back() {
 }
 
 #[tokio::test]
-async fn does_not_read_again_for_a_request_from_before_the_last_read() {
+async fn does_not_read_again_for_a_request_older_than_the_last_read() {
     let mut fixture = Fixture::start("KEY").await;
     assert_eq!(fixture.caller("KEY").await, known("default"));
     fixture.now -= Duration::from_millis(5);
@@ -263,7 +263,7 @@ async fn does_not_read_again_for_a_request_from_before_the_last_read() {
 }
 
 #[tokio::test]
-async fn errors_do_not_show_the_response_of_secrets_manager() {
+async fn errors_do_not_reveal_the_response_of_secrets_manager() {
     for sent in ["<html>KEY</html>", r#"{"SecretString": "KEY", "#, r#"{"SecretString": ["KEY"]}"#] {
         let fixture = Fixture::start("KEY").await;
         fixture.secrets_manager.respond(SecretResponse::Garbage(StatusCode::OK, sent));
@@ -298,7 +298,7 @@ async fn reports_the_age_of_the_key_set_and_each_failed_read_once() {
 }
 
 #[tokio::test]
-async fn debug_shows_neither_keys_nor_credentials() {
+async fn debug_hides_api_keys_and_credentials() {
     let fixture = Fixture::start(r#"{"storefront": "KEY-IN-THE-SECRET"}"#).await;
     assert_eq!(fixture.caller("KEY-IN-THE-SECRET").await, known("storefront"));
 

@@ -83,7 +83,7 @@ fn read_stderr(process: &mut Child) -> JoinHandle<String> {
 
 #[tokio::test]
 #[ignore = "takes a minute: make load"]
-async fn one_instance_serves_200_000_requests_in_constant_memory() {
+async fn serves_200_000_requests_in_constant_memory() {
     let secrets_manager = SecretsManager::start(API_KEY).await;
     let variables = [("AWS_LAMBDA_LOG_LEVEL", "")];
     let mut function = Instance::start_binary(BINARY.as_ref(), secrets_manager, &variables).await;
@@ -135,7 +135,7 @@ async fn one_instance_serves_200_000_requests_in_constant_memory() {
 
 #[tokio::test]
 #[ignore = "takes some minutes: make load"]
-async fn all_of_64_simultaneous_callers_can_upload() {
+async fn serves_64_callers_at_once() {
     let stack = Stack::deploy("load", &[]).await;
     let body = json!({ "fileName": "a.png", "fileType": "image/png" });
     let client = client();

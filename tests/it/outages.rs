@@ -199,7 +199,7 @@ async fn assert_500_until_first_read(Outage { response, cause }: Outage) {
 }
 
 #[tokio::test]
-async fn responds_500_until_the_secret_is_read_for_the_first_time() {
+async fn responds_with_500_until_the_secret_is_first_read() {
     join_all(outages().into_iter().map(assert_500_until_first_read)).await;
 }
 
@@ -313,7 +313,7 @@ async fn start_restored(endpoint: &CredentialsEndpoint) -> Instance {
 }
 
 #[tokio::test]
-async fn signs_every_grant_with_the_credentials_of_the_moment() {
+async fn signs_every_grant_with_the_current_credentials() {
     let endpoint = CredentialsEndpoint::start().await;
     let mut function = start_restored(&endpoint).await;
 
@@ -392,7 +392,7 @@ async fn assert_500_without_credentials(name: &str) {
 }
 
 #[tokio::test]
-async fn responds_500_in_time_if_the_credentials_do_not_arrive() {
+async fn responds_with_500_in_time_if_the_credentials_do_not_arrive() {
     join_all([POST, PUT].map(assert_500_without_credentials)).await;
 }
 
@@ -444,7 +444,7 @@ async fn continues_after_a_response_that_lambda_rejects() {
 }
 
 #[tokio::test]
-async fn stops_with_the_cause_if_a_response_cannot_be_delivered() {
+async fn logs_the_cause_and_stops_if_a_response_cannot_be_delivered() {
     let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;
 
     function.runtime_api.deliver(Delivery::Disconnected);

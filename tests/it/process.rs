@@ -28,7 +28,7 @@ fn unknown_path() -> String {
 }
 
 #[tokio::test]
-async fn reads_the_keys_once_and_before_the_first_event() {
+async fn reads_the_api_keys_once_before_the_first_event() {
     let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;
 
     for name in ["media.json", "presign.json", "media-rest-api.json", "media-function-url.json", "healthz.json"] {
@@ -232,7 +232,7 @@ async fn warns_about_an_invalid_secret() {
 
 /// `events` tests more of these, but converts them to requests itself.
 #[tokio::test]
-async fn serves_an_event_that_lambda_http_panics_at() {
+async fn serves_an_event_that_would_make_lambda_http_panic() {
     let mut function = Instance::start(SecretsManager::start(API_KEY).await, &[]).await;
     let odd = event("media.json").replace(r#""rawQueryString": """#, r#""rawQueryString": "a=<b>""#);
     assert_ne!(odd, event("media.json"));

@@ -104,7 +104,7 @@ async fn rejects_an_unknown_path() {
 }
 
 #[tokio::test]
-async fn rejects_another_method_and_names_the_right_one() {
+async fn rejects_an_unsupported_method_and_names_the_supported_one() {
     for (method, path, allow) in
         [("GET", "/media/", "POST"), ("PUT", "/v1/assets/presign", "POST"), ("DELETE", "/healthz", "GET")]
     {
@@ -177,7 +177,7 @@ async fn rejects_a_body_that_is_too_long() {
 }
 
 #[tokio::test]
-async fn serves_a_path_by_its_end_with_or_without_a_trailing_slash() {
+async fn matches_the_end_of_a_path_with_or_without_a_trailing_slash() {
     let app = app(&[], None, FIXED).await;
 
     for (event, same_as) in [
@@ -273,7 +273,7 @@ async fn writes_members_and_form_fields_in_the_documented_order() {
 
 /// `tmp/`, the id and a slash are 41 bytes, which leaves 983 of 1,024.
 #[tokio::test]
-async fn accepts_a_name_that_fills_the_object_key() {
+async fn accepts_a_file_name_that_fills_the_object_key() {
     let app = app(&[], None, FIXED).await;
     let longest = "\u{10ffff}".repeat(243) + &"a".repeat(11);
 
@@ -297,7 +297,7 @@ impl ProvideCredentials for PanicsOnce {
 }
 
 #[tokio::test]
-async fn responds_to_a_panic_with_a_500_and_serves_the_next_request() {
+async fn responds_to_a_panic_with_500_and_serves_the_next_request() {
     let sdk_config = sdk_config_with_api_key(None);
     let sdk_config = sdk_config.credentials_provider(SharedCredentialsProvider::new(PanicsOnce::default())).build();
     let app = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.unwrap();

@@ -77,7 +77,7 @@ impl Stages {
 
 /// "An Example" of <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>.
 #[test]
-fn stages_are_those_of_the_example_that_aws_published() {
+fn stages_match_the_example_that_aws_published() {
     let url = "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256\
                &X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request\
                &X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host";
@@ -107,7 +107,7 @@ fn stages_are_those_of_the_example_that_aws_published() {
 }
 
 #[tokio::test]
-async fn urls_have_the_signature_of_the_specification() {
+async fn urls_are_signed_as_specified() {
     let app = app(&[], None, FIXED).await;
 
     for (body, headers) in [
@@ -204,7 +204,7 @@ proptest! {
     #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn urls_that_put_an_object_are_those_of_the_sdk(
+    fn urls_that_put_an_object_match_the_sdk(
         signing in signing(),
         object_key in object_key(),
         content_type in option::of(content_type()),
@@ -225,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn urls_that_upload_a_part_are_those_of_the_sdk(
+    fn urls_that_upload_a_part_match_the_sdk(
         signing in signing(),
         object_key in object_key(),
         upload_id in r"[!-~]{1,60}",

@@ -85,7 +85,7 @@ async fn start() -> (S3, App) {
 }
 
 #[tokio::test]
-async fn posted_files_can_be_read_back_under_the_object_key_in_the_response() {
+async fn stores_a_posted_file_under_the_object_key_in_the_response() {
     let (s3, app) = start().await;
 
     for name in FILE_NAMES {
@@ -99,7 +99,7 @@ async fn posted_files_can_be_read_back_under_the_object_key_in_the_response() {
 }
 
 #[tokio::test]
-async fn put_files_can_be_read_back_under_the_object_key_in_the_response() {
+async fn stores_a_put_file_under_the_object_key_in_the_response() {
     let (s3, app) = start().await;
 
     for name in FILE_NAMES {
@@ -126,7 +126,7 @@ async fn a_url_without_a_type_accepts_any_type() {
 }
 
 #[tokio::test]
-async fn types_keep_their_parameters() {
+async fn keeps_the_parameters_of_a_type() {
     let (s3, app) = start().await;
     let content_type = "text/plain ;  charset=\"utf-8\"; x=\"a\\\"b;c, d\"";
 
@@ -139,7 +139,7 @@ async fn types_keep_their_parameters() {
 }
 
 #[tokio::test]
-async fn bucket_can_be_part_of_the_host() {
+async fn accepts_uploads_to_a_host_named_after_the_bucket() {
     let s3 = S3::start().await;
     let sdk_config = sdk_config_with_api_key(Some(&format!("http://{}", S3::DOMAIN))).build();
     let app = App::from_sdk_config(config(&[]), &sdk_config, REAL).await.unwrap();
@@ -159,7 +159,7 @@ async fn bucket_can_be_part_of_the_host() {
 }
 
 #[tokio::test]
-async fn a_form_accepts_the_bounds_of_its_size() {
+async fn a_form_accepts_the_smallest_and_the_largest_file() {
     let (s3, app) = start().await;
 
     for size in [1, MAX_BYTES] {
@@ -193,7 +193,7 @@ async fn grant(app: &App, method: &Method) -> Value {
 }
 
 #[tokio::test]
-async fn refuses_every_altered_upload() {
+async fn rejects_every_altered_upload() {
     let (s3, app) = start().await;
 
     let grant = async |method: &Method| grant(&app, method).await;
@@ -207,7 +207,7 @@ async fn refuses_every_altered_upload() {
 /// well.
 #[tokio::test]
 #[ignore = "needs a third S3, in S3_ENDPOINT_URL"]
-async fn a_third_server_refuses_every_altered_upload() {
+async fn a_third_server_rejects_every_altered_upload() {
     let environment = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
     let credentials = Credentials::new(
         environment("AWS_ACCESS_KEY_ID"),
@@ -237,7 +237,7 @@ async fn app_two_minutes_ago(s3: &S3, expires_in: &str) -> App {
 }
 
 #[tokio::test]
-async fn refuses_a_form_that_has_expired() {
+async fn rejects_a_form_that_has_expired() {
     let s3 = S3::start().await;
     let expired = grant_post(&app_two_minutes_ago(&s3, "60").await, "a.png", "image/png").await;
     let valid = grant_post(&app_two_minutes_ago(&s3, "180").await, "a.png", "image/png").await;
@@ -247,7 +247,7 @@ async fn refuses_a_form_that_has_expired() {
 }
 
 #[tokio::test]
-async fn refuses_a_url_that_has_expired() {
+async fn rejects_a_url_that_has_expired() {
     let s3 = S3::start().await;
     let expired = grant_put(&app_two_minutes_ago(&s3, "60").await, &json!({})).await;
     let valid = grant_put(&app_two_minutes_ago(&s3, "180").await, &json!({})).await;
