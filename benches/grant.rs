@@ -1,6 +1,6 @@
 //! Benchmarks the pure parts of a request, next to the hashing and encoding that they cannot avoid.
 
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a benchmark; its inputs are good")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a benchmark with valid inputs")]
 
 use std::{
     hint::black_box,
@@ -67,20 +67,20 @@ fn benchmarks(criterion: &mut Criterion) {
     let policy = fields["policy"].as_str().unwrap().to_owned();
     let signing_key = generate_signing_key(SECRET_ACCESS_KEY, now, region.as_ref(), "s3");
 
-    criterion.bench_function("the one HMAC-SHA256 of the policy", |bencher| {
+    criterion.bench_function("HMAC-SHA256 of the policy", |bencher| {
         bencher.iter(|| calculate_signature(&signing_key, black_box(policy.as_bytes())));
     });
-    criterion.bench_function("the signing key, four HMAC-SHA256", |bencher| {
+    criterion.bench_function("signing key (four HMAC-SHA256)", |bencher| {
         bencher.iter(|| generate_signing_key(black_box(SECRET_ACCESS_KEY), now, region.as_ref(), "s3"));
     });
-    criterion.bench_function("the base64 of the policy", |bencher| {
+    criterion.bench_function("base64 of the policy", |bencher| {
         let json = BASE64_STANDARD.decode(&policy).unwrap();
         bencher.iter(|| BASE64_STANDARD.encode(black_box(&json)));
     });
-    criterion.bench_function("policy and signature", |bencher| {
+    criterion.bench_function("presigned POST", |bencher| {
         bencher.iter(|| black_box(post).sign(&credentials, &region, now).unwrap());
     });
-    criterion.bench_function("the body of a request", |bencher| {
+    criterion.bench_function("request body", |bencher| {
         bencher.iter(|| parse_body(black_box(BODY)));
     });
 
@@ -90,7 +90,7 @@ fn benchmarks(criterion: &mut Criterion) {
         let secret: serde_json::Map<_, _> =
             (0..callers).map(|caller| (format!("caller-{caller}"), format!("api-key-{caller}").into())).collect();
         let key_set = KeySet::parse(&serde_json::to_string(&secret).unwrap()).unwrap();
-        criterion.bench_function(&format!("an API key against {callers}"), |bencher| {
+        criterion.bench_function(&format!("API key against {callers}"), |bencher| {
             bencher.iter(|| key_set.verify(&ApiKeyDigest::from_headers(black_box(&headers)).unwrap()).is_some());
         });
     }
@@ -104,7 +104,7 @@ fn benchmarks(criterion: &mut Criterion) {
         headers: &[("content-type", content_type.as_str())],
         expires_in: config.limits.expires_in,
     };
-    criterion.bench_function("a presigned PUT", |bencher| {
+    criterion.bench_function("presigned PUT", |bencher| {
         bencher.iter(|| black_box(url).sign(&credentials, &region, now).unwrap());
     });
     let s3 = aws_sdk_s3::Config::builder()
@@ -116,7 +116,7 @@ fn benchmarks(criterion: &mut Criterion) {
     let s3 = aws_sdk_s3::Client::from_conf(s3);
     let lifetime = Duration::from_secs(config.limits.expires_in.as_secs().into());
     let runtime = runtime();
-    criterion.bench_function("a presigned PUT by the SDK", |bencher| {
+    criterion.bench_function("presigned PUT with the SDK", |bencher| {
         bencher.iter(|| {
             let presigning = PresigningConfig::builder().start_time(now).expires_in(lifetime).build().unwrap();
             let put = s3.put_object().bucket(config.bucket.as_str()).key(object_key.as_str());

@@ -75,7 +75,7 @@ impl CallerName {
 /// use presigned_upload::auth::{ApiKeyDigest, KeySet};
 ///
 /// let key_set = KeySet::parse(r#"{"storefront": "2Zv8kQmT4xWc7LrY", "mobile": "two words"}"#)?;
-/// assert_eq!(key_set.refused().collect::<Vec<_>>(), ["mobile"]);
+/// assert_eq!(key_set.rejected().collect::<Vec<_>>(), ["mobile"]);
 ///
 /// let headers = HeaderMap::from_iter([("x-api-key".parse()?, HeaderValue::from_static("2Zv8kQmT4xWc7LrY"))]);
 /// let presented = ApiKeyDigest::from_headers(&headers).ok_or("no API key")?;
@@ -85,7 +85,7 @@ impl CallerName {
 #[derive(Debug, Default)]
 pub struct KeySet {
     callers: Vec<(CallerName, ApiKeyDigest)>,
-    refused: Vec<CallerName>,
+    rejected: Vec<CallerName>,
 }
 
 impl KeySet {
@@ -95,7 +95,7 @@ impl KeySet {
     /// Parses the text of the secret: a JSON object that maps caller names to API keys, or a plain-text API key.
     ///
     /// An API key is one or more visible ASCII characters, or `sha256:` followed by the 64 hexadecimal digits of its
-    /// digest. Any other value of the object matches no API key, and its name is in [`KeySet::refused`]: an invalid
+    /// digest. Any other value of the object matches no API key, and its name is in [`KeySet::rejected`]: an invalid
     /// entry locks out only that caller. An empty object locks everyone out. White space around the text is ignored.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl KeySet {
         if !secret.starts_with(['{', '[', '"']) && !matches!(secret, "null" | "true" | "false") {
             let digest = parse_api_key(secret).ok_or(SecretError::NotAnApiKey)?;
             let name = CallerName(Self::PLAIN_TEXT_CALLER.into());
-            return Ok(Self { callers: vec![(name, digest)], refused: Vec::new() });
+            return Ok(Self { callers: vec![(name, digest)], rejected: Vec::new() });
         }
         let mut object: Map<String, Value> = serde_json::from_str(secret)
             .map_err(|error| SecretError::NotAnObject { line: error.line(), column: error.column() })?;
@@ -122,7 +122,7 @@ impl KeySet {
             let name = CallerName(name.as_str().into());
             match value.as_str().and_then(parse_api_key) {
                 Some(digest) => key_set.callers.push((name, digest)),
-                None => key_set.refused.push(name),
+                None => key_set.rejected.push(name),
             }
         }
         key_set
@@ -155,8 +155,8 @@ impl KeySet {
     }
 
     /// Returns the caller names whose values are not valid API keys.
-    pub fn refused(&self) -> impl Iterator<Item = &str> {
-        self.refused.iter().map(CallerName::as_str)
+    pub fn rejected(&self) -> impl Iterator<Item = &str> {
+        self.rejected.iter().map(CallerName::as_str)
     }
 }
 
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_key_from_either_header() {
+    fn reads_the_api_key_from_either_header() {
         for pairs in [
             [("authorization", "Bearer KEY")],
             [("authorization", "bearer KEY")],
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn presents_nothing_without_a_key() {
+    fn returns_none_without_an_api_key() {
         for pairs in [
             &[][..],
             &[("authorization", "")],
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_a_key_given_as_digest_but_not_the_digest_itself() {
+    fn accepts_the_api_key_of_a_digest_but_not_the_digest_itself() {
         for digest in [DIGEST_OF_KEY.to_owned(), DIGEST_OF_KEY.to_uppercase()] {
             for secret in [format!("sha256:{digest}"), format!(r#"{{"default": "sha256:{digest}"}}"#)] {
                 assert_eq!(caller(&secret, &[("x-api-key", "KEY")]).as_deref(), Some("default"), "{secret}");
@@ -291,7 +291,7 @@ mod tests {
         let key_set = KeySet::parse(&secret).unwrap();
 
         assert_eq!(key_set.len(), 1);
-        assert_eq!(key_set.refused().collect::<String>(), "abcdefghijk");
+        assert_eq!(key_set.rejected().collect::<String>(), "abcdefghijk");
         assert_eq!(caller(&secret, &[("x-api-key", "KEY")]).as_deref(), Some("good"));
     }
 
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn never_takes_json_as_a_plain_key() {
+    fn never_treats_json_as_a_plain_text_api_key() {
         for (secret, column) in
             [(r#"{"default": "KEY""#, 17), (r#""KEY""#, 5), (r#"["KEY"]"#, 0), ("null", 4), ("true", 4)]
         {
@@ -328,7 +328,7 @@ mod tests {
 
         assert_eq!(
             format!("{key_set:?}"),
-            r#"KeySet { callers: [(CallerName("default"), ApiKeyDigest(..))], refused: [] }"#
+            r#"KeySet { callers: [(CallerName("default"), ApiKeyDigest(..))], rejected: [] }"#
         );
     }
 }

@@ -255,12 +255,12 @@ mod tests {
     }
 
     #[test]
-    fn refuses_unpaired_surrogates_by_name() {
+    fn rejects_unpaired_surrogates_by_name() {
         assert_eq!(required_a(r#"{"a": "a\ud800"}"#), Err(invalid("a", "must not contain an unpaired surrogate")));
     }
 
     #[test]
-    fn refuses_bodies_that_are_not_json() {
+    fn rejects_bodies_that_are_not_json() {
         for (body, line, column) in [
             ("{", 1, 1),
             ("{}\n{}", 2, 1),
@@ -275,24 +275,24 @@ mod tests {
     }
 
     #[test]
-    fn refuses_json_that_is_not_an_object() {
+    fn rejects_json_that_is_not_an_object() {
         for body in ["null", "1", "\"a\"", "[]", "[1, 2, 3]", r#"["a.png", "image/png"]"#] {
             assert_eq!(parse(body).unwrap_err(), BodyError::NotAnObject, "{body:?}");
         }
     }
 
     #[test]
-    fn refuses_a_member_that_is_there_twice() {
+    fn rejects_a_duplicate_member() {
         assert_eq!(parse(r#"{"b": "x", "a": null, "a": "b"}"#).unwrap_err(), BodyError::DuplicateMember { name: "a" });
     }
 
     #[test]
-    fn refuses_a_body_that_is_not_utf_8() {
+    fn rejects_a_body_that_is_not_utf_8() {
         assert_eq!(Members::parse(b"{\"\xff\": 1}", &[]).unwrap_err(), BodyError::NotUtf8);
     }
 
     #[test]
-    fn refuses_a_body_of_more_than_64_kib() {
+    fn rejects_a_body_of_more_than_64_kib() {
         let longest = " ".repeat(MAX_BYTES);
 
         assert!(parse(&longest).is_ok());

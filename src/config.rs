@@ -26,7 +26,7 @@ const UPLOAD_BUCKET: Variable = Variable {
 const API_KEYS_SECRET_ID: Variable = Variable {
     name: "API_KEYS_SECRET_ID",
     default: None,
-    expected: "the name or ARN of a secret: 1 to 2048 characters: letters, digits and /_+=.@!:-",
+    expected: "the name or ARN of a secret: 1 to 2048 letters, digits and /_+=.@!:-",
 };
 const UPLOAD_EXPIRES_IN: Variable = Variable {
     name: "UPLOAD_EXPIRES_IN",
@@ -308,7 +308,7 @@ mod tests {
             assert_eq!(
                 config(&[("API_KEYS_SECRET_ID", value)]).unwrap_err(),
                 "API_KEYS_SECRET_ID is invalid (value not shown); expected the name or ARN of a secret: \
-                 1 to 2048 characters: letters, digits and /_+=.@!:-"
+                 1 to 2048 letters, digits and /_+=.@!:-"
             );
         }
     }

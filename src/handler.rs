@@ -37,7 +37,7 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(8);
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let now = (app.nondeterminism.now)();
     let id = (app.nondeterminism.new_id)();
-    #[expect(clippy::disallowed_methods, reason = "the log says how long a request took; no response depends on it")]
+    #[expect(clippy::disallowed_methods, reason = "the log reports how long a request took; no response depends on it")]
     let started_at = Instant::now();
 
     let mut record = Record {

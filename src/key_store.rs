@@ -137,7 +137,7 @@ impl KeyStore {
         state.read_at = Some(now);
         let read = timeout(READ_TIMEOUT, self.fetch()).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
         let key_set = read.inspect_err(|_| state.failed_reads += 1)?;
-        for name in key_set.refused() {
+        for name in key_set.rejected() {
             warn!(name, "ignoring a value in the secret that is not a valid API key");
         }
         if key_set.is_empty() {

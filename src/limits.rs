@@ -161,7 +161,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn refuses_types_of_other_ranges() {
+    fn rejects_types_outside_the_allowed_ranges() {
         for content_type in ["imagex/png", "application/pdfx", "text/image"] {
             assert_eq!(
                 limits("image/*,application/pdf").parse_content_type(content_type),
@@ -172,7 +172,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn bounds_file_names_by_what_the_prefix_leaves_of_the_object_key() {
+    fn limits_file_names_to_the_room_left_by_the_prefix() {
         assert_eq!(
             limits("*/*").parse_file_name(&"😀".repeat(246)),
             Err("must be at most 983 bytes of UTF-8 long".to_owned())

@@ -172,7 +172,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
-    #[expect(clippy::unwrap_in_result, reason = "a test fails by a panic")]
+    #[expect(clippy::unwrap_in_result, reason = "tests fail by panicking")]
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_our_lines_from_the_level_up_and_those_of_libraries_from_warn_up() {
+    fn logs_our_events_at_the_level_and_above_and_libraries_at_warn_and_above() {
         let all = "ours TRACE, ours DEBUG, ours INFO, ours WARN, ours ERROR, theirs WARN, theirs ERROR, ";
         let (_, from_debug) = all.split_once(", ").unwrap();
         let (_, from_info) = from_debug.split_once(", ").unwrap();

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_a_refusal_by_code() {
+    fn counts_an_error_by_code() {
         let metrics = RequestMetrics { errors: Some(1), ..REQUEST };
 
         assert_eq!(

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn has_neither_field_nor_condition_without_a_session_token() {
+    fn omits_the_security_token_without_a_session_token() {
         let post = sign("a.png", None);
 
         assert!(post.fields.iter().all(|(name, _)| *name != "x-amz-security-token"));

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_hides_another_one() {
+    fn no_route_shadows_another() {
         for route in &ROUTES {
             assert_eq!(match_path(route.path), Some(route.path));
         }

@@ -15,7 +15,7 @@ fuzz_target!(|headers: (Option<&[u8]>, Option<&[u8]>)| {
     let Some(presented) = ApiKeyDigest::from_headers(&map) else { return };
     let key_set = KeySet::parse("local-api-key").unwrap();
     if key_set.verify(&presented).is_some() {
-        let holds_key = |value: &HeaderValue| value.as_bytes().windows(13).any(|bytes| bytes == b"local-api-key");
-        assert!(map.values().any(holds_key));
+        let contains_api_key = |value: &HeaderValue| value.as_bytes().windows(13).any(|bytes| bytes == b"local-api-key");
+        assert!(map.values().any(contains_api_key));
     }
 });

@@ -47,7 +47,7 @@ fuzz_target!(|event: &[u8]| {
     let Ok(event) = serde_json::from_slice::<LambdaRequest>(event) else { return };
     FUNCTION.with(|function| {
         let (runtime, app) = &**function;
-        let answer = runtime.block_on(handle(app, sanitize(event).into()));
-        assert!(answer.status().is_success() || answer.status().is_client_error(), "{}", answer.status());
+        let response = runtime.block_on(handle(app, sanitize(event).into()));
+        assert!(response.status().is_success() || response.status().is_client_error(), "{}", response.status());
     });
 });

@@ -305,7 +305,7 @@ async fn replay(path: &str, method: &str, example: &str, body: Option<&Value>) -
         "failed" => (app_without_api_keys().await, method, Some(API_KEY), body),
         "otherMethod" => (working, "put", Some(API_KEY), body),
         "tooLong" => (working, method, Some(API_KEY), "a".repeat(MAX_BYTES + 1)),
-        "withoutKey" => (working, method, None, body),
+        "withoutApiKey" => (working, method, None, body),
         _ => (working, method, Some(API_KEY), body),
     };
     let event = HttpApiEvent::new(&method.to_uppercase(), path).without_header("authorization").body(&body);
@@ -351,8 +351,8 @@ async fn examples_in_openapi_yaml_match_the_responses() {
         "get 200 healthy",
         "post 200 image",
         "post 200 named",
-        "post 400 refused",
-        "post 401 withoutKey",
+        "post 400 invalid",
+        "post 401 withoutApiKey",
         "post 405 otherMethod",
         "post 413 tooLong",
         "post 500 failed",

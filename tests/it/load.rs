@@ -134,7 +134,7 @@ async fn serves_200_000_requests_in_constant_memory() {
 }
 
 #[tokio::test]
-#[ignore = "takes some minutes: make load"]
+#[ignore = "takes a few minutes: make load"]
 async fn serves_64_callers_at_once() {
     let stack = Stack::deploy("load", &[]).await;
     let body = json!({ "fileName": "a.png", "fileType": "image/png" });

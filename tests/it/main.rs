@@ -23,7 +23,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test reads the real clock, and fails by a panic"
+    reason = "tests read the real clock and fail by panicking"
 )]
 
 mod bucket_urls;

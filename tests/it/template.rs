@@ -43,7 +43,7 @@ fn findings(template: &Value) -> Vec<String> {
             }
             "AWS::S3::BucketPolicy" => retention(resource),
             "AWS::SecretsManager::Secret" => [generated_key(properties), retention(resource)].concat(),
-            "AWS::Serverless::Api" | "AWS::Serverless::HttpApi" => vec!["leaves an API to SAM".to_owned()],
+            "AWS::Serverless::Api" | "AWS::Serverless::HttpApi" => vec!["lets SAM create an API".to_owned()],
             "AWS::Serverless::Function" => [function(properties), settings(template, properties)].concat(),
             "AWS::Lambda::Url" => vec!["bypasses the API".to_owned()],
             _ => Vec::new(),
@@ -142,7 +142,7 @@ fn retention(resource: &Value) -> Vec<String> {
 /// 32 letters and digits have 190 bits of entropy.
 fn generated_key(secret: &Value) -> Vec<String> {
     let length = secret["GenerateSecretString"]["PasswordLength"].as_u64();
-    finding_unless(length.is_some_and(|length| length >= 32), "generates no key of 32 characters or more")
+    finding_unless(length.is_some_and(|length| length >= 32), "does not generate an API key of at least 32 characters")
 }
 
 /// For a function without a role, SAM creates one with managed policies. For an event without an API, it creates one
@@ -151,7 +151,7 @@ fn function(function: &Value) -> Vec<String> {
     let has_role = !function["Role"]["Fn::GetAtt"].is_null() && function["Policies"].is_null();
     let has_api = members(&function["Events"]).all(|(_, event)| event["Type"] != "Api" && event["Type"] != "HttpApi");
     let policies = finding_unless(has_role, "leaves its policies to SAM");
-    let api = finding_unless(has_api, "leaves an API to SAM");
+    let api = finding_unless(has_api, "lets SAM create an API");
     [policies, api, finding_unless(function["FunctionUrlConfig"].is_null(), "bypasses the API")].concat()
 }
 
@@ -170,7 +170,7 @@ fn settings(template: &Value, function: &Value) -> Vec<String> {
         None => Some(format!("does not set {}", variable.name)),
         Some(value) if !value.is_object() => Some(format!("sets {}, whatever the parameters are", variable.name)),
         Some(value) if default(value).as_deref() == variable.default => None,
-        Some(_) => Some(format!("has another default of {} than the code", variable.name)),
+        Some(_) => Some(format!("has a different default for {} than the code", variable.name)),
     });
     unknown.chain(wrong).collect()
 }
@@ -334,7 +334,7 @@ fn finds_routes_that_are_not_created() {
     let event = "Events: {Post: {Type: HttpApi, Properties: {Path: /media/}}}";
     expect_findings("RouteKey: $default", "RouteKey: GET /", &[]);
     expect_findings("RouteKey: $default", "RouteKey: POST /media/", &["ApiRoute has a slash at the end of its path"]);
-    expect_findings("Tracing: Active", event, &["Function leaves an API to SAM"]);
+    expect_findings("Tracing: Active", event, &["Function lets SAM create an API"]);
 }
 
 #[test]
@@ -385,7 +385,11 @@ fn finds_missing_protection_of_the_bucket_and_the_secret() {
     expect_findings("BucketOwnerEnforced", "ObjectWriter", &["Bucket accepts ACLs"]);
     expect_findings("SSEAlgorithm: aws:kms", "SSEAlgorithm: AES256", &["Bucket does not encrypt with KmsKeyArn"]);
     expect_findings("UpdateReplacePolicy: Retain", "", &[no_retention]);
-    expect_findings("PasswordLength: 40", "PasswordLength: 8", &["ApiKeys generates no key of 32 characters or more"]);
+    expect_findings(
+        "PasswordLength: 40",
+        "PasswordLength: 8",
+        &["ApiKeys does not generate an API key of at least 32 characters"],
+    );
 }
 
 #[test]
@@ -405,7 +409,7 @@ fn finds_uploads_and_logs_that_are_kept_forever() {
 fn finds_settings_that_differ_from_those_of_the_code() {
     let unknown = "Function sets UPLOAD_MIN, which the code does not read";
     let fixed = "Function sets API_KEYS_TTL, whatever the parameters are";
-    let default = "Function has another default of UPLOAD_EXPIRES_IN than the code";
+    let default = "Function has a different default for UPLOAD_EXPIRES_IN than the code";
     expect_findings("Variables:", "Variables:\n          UPLOAD_MIN: 1", &[unknown]);
     expect_findings("API_KEYS_TTL: !Ref ApiKeysTtl", "", &["Function does not set API_KEYS_TTL"]);
     expect_findings("API_KEYS_TTL: !Ref ApiKeysTtl", "API_KEYS_TTL: 300", &[fixed]);
