@@ -101,6 +101,13 @@ impl FileName {
             "must not contain `/` or `\\`"
         } else if text.contains(|character: char| character.is_control() || is_bidi_override(character)) {
             "must not contain control or bidirectional-override characters"
+        } else if text.contains(['\u{fffe}', '\u{ffff}']) {
+            // XML 1.0 cannot contain them, so one such name would make every listing of the bucket unreadable:
+            // https://www.w3.org/TR/xml/#charsets
+            "must not contain U+FFFE or U+FFFF"
+        } else if text.contains("$$") {
+            // S3 refuses it in a form: https://github.com/boto/boto3/issues/4514
+            "must not contain `$$`"
         } else if text.contains("${") {
             // S3 expands `${filename}` in form fields before it checks the policy:
             // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html
@@ -174,6 +181,8 @@ mod tests {
             "a b.png",
             "naïve 100%+1 & \"2'.png",
             "$x{}",
+            "a$b$c$",
+            "\u{fffd}\u{1fffe}\u{10ffff}",
             "図面.pdf",
             "تقرير.docx",
             "👩🏽‍🚀.jpg",
@@ -204,6 +213,11 @@ mod tests {
             ("a\u{2069}b", control),
             ("${filename}", "must not contain `${`"),
             ("a${", "must not contain `${`"),
+            ("a$$b.pdf", "must not contain `$$`"),
+            ("$$", "must not contain `$$`"),
+            ("$$${filename}", "must not contain `$$`"),
+            ("a\u{fffe}", "must not contain U+FFFE or U+FFFF"),
+            ("\u{ffff}a", "must not contain U+FFFE or U+FFFF"),
         ] {
             assert_eq!(FileName::parse(name, 983), Err(reason.to_owned()), "{name:?}");
         }
