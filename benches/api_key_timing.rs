@@ -9,7 +9,7 @@
 use std::{hint::black_box, process::ExitCode, time::Instant};
 
 use lambda_http::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use presigned_upload::auth::{ApiKeyDigest, KeySet};
+use presigned_upload::auth::{KeySet, PresentedKeys};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ const THRESHOLD: f64 = 10.0;
 fn main() -> ExitCode {
     let key_set = KeySet::parse(API_KEY).expect("an API key");
     let verify = |headers: &HeaderMap| {
-        let presented = ApiKeyDigest::from_headers(headers).expect("an API key");
+        let presented = PresentedKeys::from_headers(headers).expect("an API key");
         key_set.verify(&presented).is_some()
     };
     let right = Sha256::digest(API_KEY);

@@ -21,22 +21,6 @@ const DIGEST_BYTES: usize = 32;
 pub struct ApiKeyDigest(Zeroizing<[u8; DIGEST_BYTES]>);
 
 impl ApiKeyDigest {
-    /// Returns the digest of the API key that a request presents, or `None` if it presents none.
-    ///
-    /// `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) takes precedence over `x-api-key: KEY`. An
-    /// `Authorization` header with another scheme presents no API key.
-    #[must_use]
-    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let api_key = if let Some(authorization) = headers.get(AUTHORIZATION) {
-            let (scheme, api_key) = authorization.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(api_key)?
-        } else {
-            headers.get(X_API_KEY)?.to_str().ok()?
-        };
-        let api_key = api_key.trim_ascii();
-        (!api_key.is_empty()).then(|| Self::of(api_key))
-    }
-
     fn of(api_key: &str) -> Self {
         Self(Zeroizing::new(Sha256::digest(api_key).into()))
     }
@@ -51,6 +35,27 @@ impl ApiKeyDigest {
 impl fmt::Debug for ApiKeyDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("ApiKeyDigest(..)")
+    }
+}
+
+/// The digests of the API keys that one request presents: one or two.
+#[derive(Debug)]
+pub struct PresentedKeys(Vec<ApiKeyDigest>);
+
+impl PresentedKeys {
+    /// Returns the digests of the API keys in `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) and
+    /// `x-api-key: KEY`, or `None` if the request has neither.
+    ///
+    /// Both count, because HTTP clients and gateways add `Authorization` headers of their own. A header with another scheme
+    /// presents no API key.
+    #[must_use]
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let (scheme, bearer) = text(AUTHORIZATION).and_then(|value| value.split_once(' ')).unwrap_or_default();
+        let bearer = scheme.eq_ignore_ascii_case("bearer").then_some(bearer);
+        let api_keys = [bearer, text(X_API_KEY)].into_iter().flatten().map(str::trim_ascii);
+        let digests: Vec<_> = api_keys.filter(|api_key| !api_key.is_empty()).map(ApiKeyDigest::of).collect();
+        (!digests.is_empty()).then_some(Self(digests))
     }
 }
 
@@ -72,13 +77,13 @@ impl CallerName {
 ///
 /// ```
 /// use lambda_http::http::{HeaderMap, HeaderValue};
-/// use presigned_upload::auth::{ApiKeyDigest, KeySet};
+/// use presigned_upload::auth::{KeySet, PresentedKeys};
 ///
 /// let key_set = KeySet::parse(r#"{"storefront": "2Zv8kQmT4xWc7LrY", "mobile": "two words"}"#)?;
 /// assert_eq!(key_set.rejected().collect::<Vec<_>>(), ["mobile"]);
 ///
 /// let headers = HeaderMap::from_iter([("x-api-key".parse()?, HeaderValue::from_static("2Zv8kQmT4xWc7LrY"))]);
-/// let presented = ApiKeyDigest::from_headers(&headers).ok_or("no API key")?;
+/// let presented = PresentedKeys::from_headers(&headers).ok_or("no API key")?;
 /// assert_eq!(key_set.verify(&presented).map(|caller| caller.as_str()), Some("storefront"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -132,11 +137,13 @@ impl KeySet {
     ///
     /// The presented digest is compared with every digest of the set, each time in constant time.
     #[must_use]
-    pub fn verify(&self, presented: &ApiKeyDigest) -> Option<&CallerName> {
+    pub fn verify(&self, presented: &PresentedKeys) -> Option<&CallerName> {
         let mut caller = None;
-        for (name, digest) in &self.callers {
-            if bool::from(digest.0.ct_eq(&*presented.0)) {
-                caller = Some(name);
+        for presented in &presented.0 {
+            for (name, digest) in &self.callers {
+                if bool::from(digest.0.ct_eq(&*presented.0)) {
+                    caller = Some(name);
+                }
             }
         }
         caller
@@ -214,7 +221,7 @@ mod tests {
 
     #[track_caller]
     fn caller(secret: &str, pairs: &[(&'static str, &str)]) -> Option<String> {
-        let presented = ApiKeyDigest::from_headers(&headers(pairs))?;
+        let presented = PresentedKeys::from_headers(&headers(pairs))?;
         KeySet::parse(secret).unwrap().verify(&presented).map(|name| name.as_str().to_owned())
     }
 
@@ -240,20 +247,38 @@ mod tests {
             &[("authorization", "Bearer ")],
             &[("authorization", "KEY")],
             &[("authorization", "Basic KEY")],
+            &[("authorization", "Token KEY")],
+            &[("authorization", "BearerKEY")],
+            &[("authorization", "Bearer "), ("x-api-key", " ")],
             &[("x-api-key", "")],
         ] {
-            assert!(ApiKeyDigest::from_headers(&headers(pairs)).is_none(), "{pairs:?}");
+            assert!(PresentedKeys::from_headers(&headers(pairs)).is_none(), "{pairs:?}");
         }
     }
 
     #[test]
-    fn authorization_takes_precedence_over_x_api_key() {
-        assert_eq!(
-            caller("KEY", &[("authorization", "Bearer KEY"), ("x-api-key", "other")]).as_deref(),
-            Some("default")
-        );
-        assert_eq!(caller("KEY", &[("authorization", "Bearer other"), ("x-api-key", "KEY")]), None);
-        assert_eq!(caller("KEY", &[("authorization", "Basic KEY"), ("x-api-key", "KEY")]), None);
+    fn one_valid_api_key_of_two_credentials_is_enough() {
+        for pairs in [
+            [("authorization", "Bearer KEY"), ("x-api-key", "other")],
+            [("authorization", "Bearer other"), ("x-api-key", "KEY")],
+            [("authorization", "Basic dXNlcjpwYXNz"), ("x-api-key", "KEY")],
+            [
+                ("authorization", "AWS4-HMAC-SHA256 Credential=AKIA/20260102/eu-central-1/s3/aws4_request"),
+                ("x-api-key", "KEY"),
+            ],
+            [("authorization", "Bearer eyJhbGciOiJIUzI1NiJ9.e30.c2ln"), ("x-api-key", "KEY")],
+            [("authorization", "Bearer"), ("x-api-key", "KEY")],
+            [("authorization", ""), ("x-api-key", "KEY")],
+            [("authorization", "Bearer KEY"), ("x-api-key", "")],
+        ] {
+            assert_eq!(caller("KEY", &pairs).as_deref(), Some("default"), "{pairs:?}");
+        }
+        for pairs in [
+            [("authorization", "Bearer other"), ("x-api-key", "another")],
+            [("authorization", "Basic KEY"), ("x-api-key", "other")],
+        ] {
+            assert_eq!(caller("KEY", &pairs), None, "{pairs:?}");
+        }
     }
 
     #[test]

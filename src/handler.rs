@@ -9,7 +9,7 @@ use std::{
 use futures_util::FutureExt as _;
 use lambda_http::{
     Body, Request, RequestExt as _, Response,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, Method, StatusCode},
     request::RequestContext,
 };
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::{ApiKeyDigest, CallerName},
+    auth::{CallerName, PresentedKeys},
     endpoints::{Call, Granted, Reply},
     error::Error,
     key_store::KeySetHealth,
@@ -56,7 +56,12 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
 
     let granted = outcome.as_ref().ok().and_then(|reply| reply.granted);
     log_request(&request, &record, granted, outcome.as_ref().err(), now, started_at.elapsed());
-    outcome.map_or_else(|error| response::problem(&error), |reply| reply.response)
+    let mut response = outcome.map_or_else(|error| response::problem(&error), |reply| reply.response);
+    if request.method() == Method::HEAD {
+        // RFC 9110 §9.3.2
+        *response.body_mut() = Body::Empty;
+    }
+    response
 }
 
 /// Facts about a request for its log line, collected while it is handled.
@@ -77,7 +82,7 @@ async fn reply(app: &App, request: &Request, record: &mut Record, now: SystemTim
 }
 
 async fn authenticate(app: &App, headers: &HeaderMap, record: &mut Record, now: SystemTime) -> Result<(), Error> {
-    let presented = ApiKeyDigest::from_headers(headers).ok_or(Error::MissingApiKey)?;
+    let presented = PresentedKeys::from_headers(headers).ok_or(Error::MissingApiKey)?;
     let caller = app.key_store.verify(&presented, now).await;
     record.key_set = Some(app.key_store.take_health(now).await);
     record.caller = caller.map_err(Error::ApiKeysUnavailable)?;

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{ApiKeyDigest, CallerName, KeySet, SecretError},
+    auth::{CallerName, KeySet, PresentedKeys, SecretError},
     config::SecretId,
     logs::Chain,
 };
@@ -120,7 +120,11 @@ impl KeyStore {
     /// # Errors
     ///
     /// [`KeyStoreError`] if the secret has never been read, so that no API key can be verified.
-    pub async fn verify(&self, presented: &ApiKeyDigest, now: SystemTime) -> Result<Option<CallerName>, KeyStoreError> {
+    pub async fn verify(
+        &self,
+        presented: &PresentedKeys,
+        now: SystemTime,
+    ) -> Result<Option<CallerName>, KeyStoreError> {
         let mut state = self.state.lock().await;
         if let Some(caller) = state.fresh_key_set(self.ttl, now).and_then(|key_set| key_set.verify(presented)) {
             return Ok(Some(caller.clone()));

@@ -12,10 +12,11 @@ use crate::{
 };
 
 /// Every route, in the order in which a 404 lists them.
-pub static ROUTES: [Route; 3] = [
+pub static ROUTES: [Route; 4] = [
     Route::new(Method::POST, "/media/", |call| media::grant(call).boxed()),
     Route::new(Method::POST, "/v1/assets/presign", |call| presign::grant(call).boxed()),
     Route::new(Method::GET, "/healthz", |call| ready(Ok(healthz(call))).boxed()).without_authentication(),
+    Route::new(Method::HEAD, "/healthz", |call| ready(Ok(healthz(call))).boxed()).without_authentication(),
 ];
 
 /// A route: one method of one path.
@@ -70,7 +71,9 @@ pub fn find(path: Option<&'static str>, method: &Method) -> Result<&'static Rout
 }
 
 fn not_found() -> Error {
-    let mut routes: Vec<_> = ROUTES.iter().map(|route| format!("`{} {}`", route.method, route.path)).collect();
+    // Only monitoring sends HEAD, and it needs no list.
+    let listed = ROUTES.iter().filter(|route| route.method != Method::HEAD);
+    let mut routes: Vec<_> = listed.map(|route| format!("`{} {}`", route.method, route.path)).collect();
     let last = routes.pop().unwrap_or_default();
     Error::NotFound { expected: format!("{} or {last}", routes.join(", ")) }
 }
@@ -131,7 +134,7 @@ mod tests {
     fn every_route_but_healthz_is_authenticated() {
         let open: Vec<_> = ROUTES.iter().filter(|route| !route.is_authenticated).map(|route| route.path).collect();
 
-        assert_eq!(open, ["/healthz"]);
+        assert_eq!(open, ["/healthz", "/healthz"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use lambda_http::http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use presigned_upload::auth::{ApiKeyDigest, KeySet};
+use presigned_upload::auth::{KeySet, PresentedKeys};
 
 fuzz_target!(|headers: (Option<&[u8]>, Option<&[u8]>)| {
     let mut map = HeaderMap::new();
@@ -12,7 +12,7 @@ fuzz_target!(|headers: (Option<&[u8]>, Option<&[u8]>)| {
             map.insert(name, value);
         }
     }
-    let Some(presented) = ApiKeyDigest::from_headers(&map) else { return };
+    let Some(presented) = PresentedKeys::from_headers(&map) else { return };
     let key_set = KeySet::parse("local-api-key").unwrap();
     if key_set.verify(&presented).is_some() {
         let contains_api_key = |value: &HeaderValue| value.as_bytes().windows(13).any(|bytes| bytes == b"local-api-key");

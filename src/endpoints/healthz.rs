@@ -1,4 +1,4 @@
-//! `GET /healthz`: reports that the function is running. It checks nothing else and needs no API key.
+//! `GET` and `HEAD /healthz`: reports that the function is running. It checks nothing else and needs no API key.
 
 use aws_smithy_types::DateTime;
 use serde::Serialize;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hyper::StatusCode;
 use lambda_http::http::{HeaderMap, HeaderValue};
 use presigned_upload::{
-    auth::ApiKeyDigest,
+    auth::PresentedKeys,
     key_store::{KeySetHealth, KeyStore},
     logs::Chain,
 };
@@ -50,7 +50,7 @@ impl Fixture {
     async fn caller(&self, api_key: &str) -> Result<Option<String>, String> {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", HeaderValue::from_str(api_key).unwrap());
-        let presented = ApiKeyDigest::from_headers(&headers).unwrap();
+        let presented = PresentedKeys::from_headers(&headers).unwrap();
         match self.key_store.verify(&presented, self.now).await {
             Ok(caller) => Ok(caller.map(|caller| caller.as_str().to_owned())),
             Err(error) => Err(Chain(&error).to_string()),

@@ -106,7 +106,7 @@ async fn rejects_an_unknown_path() {
 #[tokio::test]
 async fn rejects_an_unsupported_method_and_names_the_supported_one() {
     for (method, path, allow) in
-        [("GET", "/media/", "POST"), ("PUT", "/v1/assets/presign", "POST"), ("DELETE", "/healthz", "GET")]
+        [("GET", "/media/", "POST"), ("PUT", "/v1/assets/presign", "POST"), ("DELETE", "/healthz", "GET, HEAD")]
     {
         let problem = json!({
             "type": "about:blank",
@@ -190,6 +190,18 @@ async fn matches_the_end_of_a_path_with_or_without_a_trailing_slash() {
         let response = handle(&app, event.request()).await;
 
         assert_eq!(whole(&response), snapshot(same_as), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn responds_to_head_without_a_body() {
+    let app = app(&[], None, FIXED).await;
+
+    for (path, status) in [("/healthz", 200), ("/healthz/", 200), ("/media/", 405), ("/", 404)] {
+        let response = handle(&app, HttpApiEvent::new("HEAD", path).request()).await;
+
+        assert_eq!(response.status(), status, "{path}");
+        assert!(response.body().is_empty(), "{path}");
     }
 }
 
