@@ -88,8 +88,7 @@ destroy: .venv/ready ## Delete STACK=NAME from your AWS account, except for its 
 	.venv/bin/sam list stack-outputs --stack-name $(STACK)
 	.venv/bin/sam delete --stack-name $(STACK)
 
-# checkov has its own venv: it needs older versions of some packages. An interrupted installation leaves no `ready`, so
-# make repeats it.
+# checkov needs older versions of some packages. An interrupted installation leaves no `ready`, and make repeats it.
 .venv/ready: local/requirements.txt
 .venv-checks/ready: local/requirements-checks.txt
 benches/peers/python/.venv/ready: benches/peers/python/requirements.txt
