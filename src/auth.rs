@@ -1,4 +1,4 @@
-//! API keys: the one that a request presents, the set in the secret, and their comparison in constant time.
+//! API keys: those that a request presents, the set in the secret, and their comparison in constant time.
 //!
 //! Only SHA-256 digests are kept. `key_store.rs` reads the secret.
 
@@ -46,8 +46,8 @@ impl PresentedKeys {
     /// Returns the digests of the API keys in `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) and
     /// `x-api-key: KEY`, or `None` if the request has neither.
     ///
-    /// Both count, because HTTP clients and gateways add `Authorization` headers of their own. A header with another scheme
-    /// presents no API key.
+    /// Both count, because HTTP clients and gateways add `Authorization` headers of their own. A header with another
+    /// scheme presents no API key.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -135,7 +135,7 @@ impl KeySet {
 
     /// Returns the caller whose API key was presented.
     ///
-    /// The presented digest is compared with every digest of the set, each time in constant time.
+    /// Each presented digest is compared with every digest of the set, in constant time.
     #[must_use]
     pub fn verify(&self, presented: &PresentedKeys) -> Option<&CallerName> {
         let mut caller = None;
