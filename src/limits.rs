@@ -109,7 +109,7 @@ impl AllowedTypes {
 
     /// Returns the type if one of the ranges contains it. Neither its parameters nor its case matters.
     fn admit(&self, content_type: ContentType) -> Result<ContentType, String> {
-        let essence = content_type.as_str().split(';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
+        let essence = content_type.essence().to_ascii_lowercase();
         let is_allowed = self.0.iter().any(|range| match range.strip_suffix('*') {
             Some("*/") => true,
             Some(type_and_slash) => essence.starts_with(type_and_slash),
