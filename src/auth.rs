@@ -99,8 +99,8 @@ impl KeySet {
 
     /// Parses the text of the secret: a JSON object that maps caller names to API keys, or a plain-text API key.
     ///
-    /// An API key is one or more visible ASCII characters, or `sha256:` followed by the 64 hexadecimal digits of its
-    /// digest. Any other value of the object matches no API key, and its name is in [`KeySet::rejected`]: an invalid
+    /// An API key is one or more visible ASCII characters, or `sha256:`, in any case, followed by the 64 hexadecimal digits
+    /// of its digest. Any other value of the object matches no API key, and its name is in [`KeySet::rejected`]: an invalid
     /// entry locks out only that caller. An empty object locks everyone out. White space around the text is ignored.
     ///
     /// # Errors
@@ -169,7 +169,10 @@ impl KeySet {
 
 fn parse_api_key(value: &str) -> Option<ApiKeyDigest> {
     let value = value.trim_ascii();
-    if let Some(digits) = value.strip_prefix(DIGEST_PREFIX) {
+    // In any case: a digest is not a secret, so `SHA256:…` must not become an API key itself.
+    if let Some((prefix, digits)) = value.split_at_checked(DIGEST_PREFIX.len())
+        && prefix.eq_ignore_ascii_case(DIGEST_PREFIX)
+    {
         return ApiKeyDigest::from_hex(digits);
     }
     // A header field cannot carry anything else unchanged (RFC 9110 §5.5).
@@ -296,10 +299,17 @@ mod tests {
     #[test]
     fn accepts_the_api_key_of_a_digest_but_not_the_digest_itself() {
         for digest in [DIGEST_OF_KEY.to_owned(), DIGEST_OF_KEY.to_uppercase()] {
-            for secret in [format!("sha256:{digest}"), format!(r#"{{"default": "sha256:{digest}"}}"#)] {
+            for secret in [
+                format!("sha256:{digest}"),
+                format!("SHA256:{digest}"),
+                format!(r#"{{"default": "sha256:{digest}"}}"#),
+                format!(r#"{{"default": "Sha256:{digest}"}}"#),
+            ] {
                 assert_eq!(caller(&secret, &[("x-api-key", "KEY")]).as_deref(), Some("default"), "{secret}");
                 assert_eq!(caller(&secret, &[("x-api-key", &digest)]), None, "{secret}");
-                assert_eq!(caller(&secret, &[("x-api-key", &format!("sha256:{digest}"))]), None, "{secret}");
+                for prefix in ["sha256:", "SHA256:", "Sha256:"] {
+                    assert_eq!(caller(&secret, &[("x-api-key", &format!("{prefix}{digest}"))]), None, "{secret}");
+                }
             }
         }
     }
