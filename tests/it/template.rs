@@ -33,7 +33,7 @@ fn findings(template: &Value) -> Vec<String> {
         let properties = &resource["Properties"];
         let of_type = match resource["Type"].as_str().unwrap() {
             "AWS::ApiGatewayV2::Route" => route(properties),
-            "AWS::ApiGatewayV2::Stage" => throttling(template, properties),
+            "AWS::ApiGatewayV2::Stage" => [throttling(template, properties), access_log(properties)].concat(),
             "AWS::CloudWatch::Alarm" => [unknown_metrics(alarm_metrics(properties)), notification(properties)].concat(),
             "AWS::CloudWatch::Dashboard" => unknown_metrics(dashboard_metrics(properties)),
             "AWS::Lambda::Permission" => invocation(properties),
@@ -68,6 +68,24 @@ fn throttling(template: &Value, stage: &Value) -> Vec<String> {
         template["Parameters"][parameter]["MinValue"].as_u64().is_none_or(|min| min == 0)
     });
     missing.map(|limit| format!("has no {limit}")).collect()
+}
+
+/// API Gateway does not escape variables. With a quote in one of its own, a client could forge members of the line, or
+/// break it, so that the metric filter misses a 429.
+fn access_log(stage: &Value) -> Vec<String> {
+    const SAFE: [&str; 8] = [
+        "apiId",
+        "httpMethod",
+        "identity.sourceIp",
+        "integrationStatus",
+        "requestId",
+        "requestTime",
+        "responseLatency",
+        "status",
+    ];
+    let format = stage["AccessLogSettings"]["Format"].as_str().unwrap();
+    let variables = format.split("$context.").skip(1).map(|rest| rest.split('"').next().unwrap());
+    variables.filter(|name| !SAFE.contains(name)).map(|name| format!("logs {name} without escaping it")).collect()
 }
 
 /// An alarm that does not notify the operator only changes its colour in the console.
@@ -343,6 +361,14 @@ fn finds_a_stage_without_both_throttling_limits() {
     expect_findings("DefaultRouteSettings:", "RouteSettings:", &[rate, burst]);
     expect_findings("ThrottlingRateLimit: !Ref ThrottlingRateLimit", "ThrottlingRateLimit: 0", &[rate]);
     expect_findings("Default: 200\n    MinValue: 1", "Default: 0\n    MinValue: 0", &[burst]);
+}
+
+#[test]
+fn finds_an_access_log_that_clients_can_forge() {
+    for name in ["path", "integrationErrorMessage", "identity.userAgent"] {
+        let replacement = format!("$context.{name}");
+        expect_findings("$context.requestTime", &replacement, &[&format!("ApiStage logs {name} without escaping it")]);
+    }
 }
 
 #[test]
