@@ -135,14 +135,15 @@ impl KeySet {
 
     /// Returns the caller whose API key was presented.
     ///
-    /// Each presented digest is compared with every digest of the set, in constant time.
+    /// Each presented digest is compared with every digest of the set, in constant time. If the two API keys belong to two
+    /// callers, the one in `Authorization` counts.
     #[must_use]
     pub fn verify(&self, presented: &PresentedKeys) -> Option<&CallerName> {
         let mut caller = None;
         for presented in &presented.0 {
             for (name, digest) in &self.callers {
                 if bool::from(digest.0.ct_eq(&*presented.0)) {
-                    caller = Some(name);
+                    caller = caller.or(Some(name));
                 }
             }
         }
@@ -275,6 +276,11 @@ mod tests {
             [("authorization", "Bearer KEY"), ("x-api-key", "")],
         ] {
             assert_eq!(caller("KEY", &pairs).as_deref(), Some("default"), "{pairs:?}");
+        }
+        let secret = r#"{"a": "KEY-A", "b": "KEY-B"}"#;
+        for (bearer, x_api_key, name) in [("KEY-A", "KEY-B", "a"), ("KEY-B", "KEY-A", "b")] {
+            let pairs = [("authorization", &*format!("Bearer {bearer}")), ("x-api-key", x_api_key)];
+            assert_eq!(caller(secret, &pairs).as_deref(), Some(name), "{pairs:?}");
         }
         for pairs in [
             [("authorization", "Bearer other"), ("x-api-key", "another")],
