@@ -28,7 +28,7 @@ pub enum Error {
     /// No route has this path.
     #[error("unknown path; expected {expected}")]
     NotFound {
-        /// Every route, as `METHOD PATH`.
+        /// The routes but for HEAD, as `METHOD PATH`.
         expected: String,
     },
     /// The path does not support the method.

@@ -46,8 +46,8 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
         ..Record::default()
     };
     let in_time = timeout(TIME_LIMIT, reply(app, &request, &mut record, now, id));
-    // A panic leaves nothing half-changed: `app` changes only in the key store, one whole value at a time, and `record`
-    // is only logged.
+    // A panic breaks no invariant: in `app`, only the key store changes, where a read that panics just delays the next one,
+    // and `record` is only logged.
     let outcome = match AssertUnwindSafe(in_time).catch_unwind().await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Error::TimedOut { limit: TIME_LIMIT }),

@@ -16,9 +16,9 @@
 //! Everything that requests share is created once, at startup: `main.rs` reads the environment, [`config`] parses the
 //! settings, [`bucket`] resolves the bucket's URL, and [`app`] keeps the result.
 //!
-//! Everything but `main`, `app`, `handler`, `endpoints`, `key_store` and `logs` is a functional core: values in, values
-//! out. The clock and the random id are read once per request, at the top of `handle`; `clippy.toml` forbids reading
-//! them elsewhere.
+//! The modules that parse and sign are a functional core, values in and values out: [`auth`], [`body`], [`content`],
+//! [`limits`], [`object_key`], [`presigned_post`], [`presigned_url`], [`metrics`], [`response`]. A request reads the clock
+//! and its random id once, at the top of `handle`; `clippy.toml` forbids reading them below.
 
 pub mod app;
 pub mod auth;

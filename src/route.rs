@@ -11,7 +11,7 @@ use crate::{
     error::Error,
 };
 
-/// Every route, in the order in which a 404 lists them.
+/// Every route. A 404 lists them in this order, without HEAD.
 pub static ROUTES: [Route; 4] = [
     Route::new(Method::POST, "/media/", |call| media::grant(call).boxed()),
     Route::new(Method::POST, "/v1/assets/presign", |call| presign::grant(call).boxed()),
@@ -71,7 +71,7 @@ pub fn find(path: Option<&'static str>, method: &Method) -> Result<&'static Rout
 }
 
 fn not_found() -> Error {
-    // Only monitoring sends HEAD, and it needs no list.
+    // HEAD is implied by GET.
     let listed = ROUTES.iter().filter(|route| route.method != Method::HEAD);
     let mut routes: Vec<_> = listed.map(|route| format!("`{} {}`", route.method, route.path)).collect();
     let last = routes.pop().unwrap_or_default();

@@ -34,7 +34,9 @@ fn findings(template: &Value) -> Vec<String> {
         let of_type = match resource["Type"].as_str().unwrap() {
             "AWS::ApiGatewayV2::Route" => route(properties),
             "AWS::ApiGatewayV2::Stage" => [throttling(template, properties), access_log(properties)].concat(),
-            "AWS::CloudWatch::Alarm" => [unknown_metrics(alarm_metrics(properties)), notification(properties)].concat(),
+            "AWS::CloudWatch::Alarm" => {
+                [unknown_metrics(alarm_metrics(properties)), condition(properties), notification(properties)].concat()
+            }
             "AWS::CloudWatch::Dashboard" => unknown_metrics(dashboard_metrics(properties)),
             "AWS::Lambda::Permission" => invocation(properties),
             "AWS::Logs::LogGroup" => finding_unless(!properties["RetentionInDays"].is_null(), "has no RetentionInDays"),
@@ -44,7 +46,9 @@ fn findings(template: &Value) -> Vec<String> {
             "AWS::S3::BucketPolicy" => retention(resource),
             "AWS::SecretsManager::Secret" => [generated_key(properties), retention(resource)].concat(),
             "AWS::Serverless::Api" | "AWS::Serverless::HttpApi" => vec!["lets SAM create an API".to_owned()],
-            "AWS::Serverless::Function" => [function(properties), settings(template, properties)].concat(),
+            "AWS::Serverless::Function" => {
+                [function(properties), logging(properties), settings(template, properties)].concat()
+            }
             "AWS::Lambda::Url" => vec!["bypasses the API".to_owned()],
             _ => Vec::new(),
         };
@@ -86,6 +90,26 @@ fn access_log(stage: &Value) -> Vec<String> {
     let format = stage["AccessLogSettings"]["Format"].as_str().unwrap();
     let variables = format.split("$context.").skip(1).map(|rest| rest.split('"').next().unwrap());
     variables.filter(|name| !SAFE.contains(name)).map(|name| format!("logs {name} without escaping it")).collect()
+}
+
+/// CloudWatch extracts the metrics from the function's lines at INFO.
+fn logging(function: &Value) -> Vec<String> {
+    let config = &function["LoggingConfig"];
+    let logs = config["LogFormat"] == "JSON" && config["ApplicationLogLevel"] == "INFO";
+    finding_unless(logs, "does not log its metrics")
+}
+
+/// An alarm must go off above its threshold and stay quiet without data. A key set is too old once it is older than
+/// `ApiKeysTtl`.
+fn condition(alarm: &Value) -> Vec<String> {
+    let is_above = alarm["ComparisonOperator"] == "GreaterThanThreshold" && alarm["TreatMissingData"] == "notBreaching";
+    let is_key_set_age = alarm["MetricName"] == "key_set_age_seconds";
+    let is_older = !is_key_set_age || alarm["Threshold"] == json!({ "Ref": "ApiKeysTtl" });
+    [
+        finding_unless(is_above, "does not go off above its threshold only"),
+        finding_unless(is_older, "does not compare the key set's age with ApiKeysTtl"),
+    ]
+    .concat()
 }
 
 /// An alarm that does not notify the operator only changes its colour in the console.
@@ -361,6 +385,25 @@ fn finds_a_stage_without_both_throttling_limits() {
     expect_findings("DefaultRouteSettings:", "RouteSettings:", &[rate, burst]);
     expect_findings("ThrottlingRateLimit: !Ref ThrottlingRateLimit", "ThrottlingRateLimit: 0", &[rate]);
     expect_findings("Default: 200\n    MinValue: 1", "Default: 0\n    MinValue: 0", &[burst]);
+}
+
+#[test]
+fn finds_a_function_that_does_not_log_its_metrics() {
+    for (text, replacement) in
+        [("ApplicationLogLevel: INFO", "ApplicationLogLevel: WARN"), ("LogFormat: JSON", "LogFormat: Text")]
+    {
+        expect_findings(text, replacement, &["Function does not log its metrics"]);
+    }
+}
+
+#[test]
+fn finds_an_alarm_with_another_condition() {
+    let [above, older] =
+        ["does not go off above its threshold only", "does not compare the key set's age with ApiKeysTtl"];
+    let alarm = format!("ServerErrorAlarm {above}");
+    expect_findings("ComparisonOperator: GreaterThanThreshold", "ComparisonOperator: LessThanThreshold", &[&alarm]);
+    expect_findings("TreatMissingData: notBreaching", "TreatMissingData: breaching", &[&alarm]);
+    expect_findings("Threshold: !Ref ApiKeysTtl", "Threshold: 300", &[&format!("StaleKeySetAlarm {older}")]);
 }
 
 #[test]
