@@ -45,7 +45,7 @@ impl ContentType {
     }
 }
 
-/// What is wrong with a media type.
+/// The defect of a media type that was rejected.
 enum Invalid {
     Wildcard,
     /// A parameter has a value that is allowed only in quotes.
