@@ -28,7 +28,7 @@ pub enum Error {
     /// No route has this path.
     #[error("unknown path; expected {expected}")]
     NotFound {
-        /// The routes but for HEAD, as `METHOD PATH`.
+        /// The routes except HEAD, as `METHOD PATH`.
         expected: String,
     },
     /// The path does not support the method.
