@@ -6,6 +6,9 @@ use aws_sdk_s3::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _
 use aws_types::region::Region;
 use serde::Serialize;
 
+/// The name of S3 in a credential scope.
+pub(crate) const SERVICE: &str = "s3";
+
 /// The name of a general purpose bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket(String);

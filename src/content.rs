@@ -9,8 +9,7 @@ impl ContentType {
 
     /// Parses a media type (RFC 9110 §8.3.1) of at most 255 bytes.
     ///
-    /// Two things that the grammar allows are rejected: tabs, and `*` in the type or subtype, which is a media range and not
-    /// a type.
+    /// Two things that the grammar allows are rejected: tabs, and `*` in the type or subtype, which makes it a media range.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Events of API Gateway and function URLs, made safe for `lambda_http`.
 //!
 //! `lambda_http` builds a whole URL from an event and panics if that URL is not valid: a query string with a `<` in it
-//! or an odd `Host` header is enough. The only place to prevent this is its `LambdaRequest`, which its documentation
-//! hides, so an update may move it.
+//! or an odd `Host` header is enough. The only place to prevent this is its `LambdaRequest`, which is
+//! `#[doc(hidden)]`, so an update may move it.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::{http::header::HOST, request::LambdaRequest};

@@ -15,14 +15,13 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    bucket::Bucket,
+    bucket::{Bucket, SERVICE},
     content::ContentType,
     limits::{ExpiresIn, MaxBytes},
     object_key::ObjectKey,
 };
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const SERVICE: &str = "s3";
 /// The initial capacity in bytes: enough for most policies, to avoid reallocations.
 const POLICY_CAPACITY: usize = 2048;
 

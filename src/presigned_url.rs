@@ -19,9 +19,11 @@ use aws_types::region::Region;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use crate::{bucket::BucketUrl, limits::ExpiresIn, object_key::ObjectKey};
-
-const SERVICE: &str = "s3";
+use crate::{
+    bucket::{BucketUrl, SERVICE},
+    limits::ExpiresIn,
+    object_key::ObjectKey,
+};
 
 /// Everything but the unreserved characters: the set that the specification's `UriEncode` encodes.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
