@@ -20,7 +20,7 @@ use presigned_upload::{
     bucket::{Addressing, BucketUrl},
     config::Config,
     object_key::ObjectKey,
-    presigned_post::PostGrant,
+    presigned_post::{ContentLengthRange, PostGrant},
     presigned_url::UrlGrant,
 };
 use tokio::runtime::Runtime;
@@ -58,7 +58,7 @@ fn benchmarks(criterion: &mut Criterion) {
         bucket: &config.bucket,
         object_key: &object_key,
         content_type: &content_type,
-        max_bytes: config.limits.max_bytes,
+        content_length_range: ContentLengthRange::up_to(config.limits.max_bytes),
         expires_in: config.limits.expires_in,
     };
 

@@ -16,12 +16,12 @@ pub const MAX_BYTES: usize = 64 * 1024;
 /// # Examples
 ///
 /// ```
-/// use presigned_upload::body::Members;
+/// use presigned_upload::body::{Members, string};
 ///
 /// let mut members = Members::parse(br#"{"colour": "", "size": "XL"}"#, &["colour", "size"])?;
 /// let non_empty = |text: &str| if text.is_empty() { Err("must not be empty".into()) } else { Ok(text.to_owned()) };
-/// let colour = members.required("colour", non_empty);
-/// let size = members.optional("size", non_empty);
+/// let colour = members.required("colour", string(non_empty));
+/// let size = members.optional("size", string(non_empty));
 ///
 /// assert!(colour.is_err());
 /// assert_eq!(size, Ok(Some("XL".to_owned())));
@@ -60,11 +60,11 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Parses the string of a required member.
+    /// Parses a required member, whose JSON text `parse` gets.
     ///
     /// # Errors
     ///
-    /// [`Recorded`] if the member is missing, is not a string, or `parse` returns a reason why it is invalid.
+    /// [`Recorded`] if the member is missing, or `parse` returns a reason why it is invalid.
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -73,11 +73,11 @@ impl<'a> Members<'a> {
         self.optional(name, parse)?.ok_or_else(|| self.record(name, "is required".to_owned()))
     }
 
-    /// Parses the string of an optional member, which may be missing or `null`.
+    /// Parses an optional member, which may be missing or `null`; `parse` gets its JSON text.
     ///
     /// # Errors
     ///
-    /// [`Recorded`] if the member is not a string, or `parse` returns a reason why it is invalid.
+    /// [`Recorded`] if `parse` returns a reason why the member is invalid.
     pub fn optional<T>(
         &mut self,
         name: &'static str,
@@ -85,7 +85,7 @@ impl<'a> Members<'a> {
     ) -> Result<Option<T>, Recorded> {
         let raw = self.members.iter().find(|member| member.0 == name).map(|member| member.1.get());
         let Some(raw) = raw.filter(|raw| *raw != "null") else { return Ok(None) };
-        decode_string(raw).and_then(|text| parse(&text)).map(Some).map_err(|reason| self.record(name, reason))
+        parse(raw).map(Some).map_err(|reason| self.record(name, reason))
     }
 
     fn record(&mut self, name: &'static str, reason: String) -> Recorded {
@@ -143,12 +143,25 @@ impl<'de> Visitor<'de> for KnownMembers<'_> {
     }
 }
 
-fn decode_string(raw: &str) -> Result<String, String> {
-    serde_json::from_str(raw).map_err(|_| {
-        // The raw value is known to be JSON, so only an unpaired surrogate keeps a string from being decoded.
-        let reason = if raw.starts_with('"') { "must not contain an unpaired surrogate" } else { "must be a string" };
-        reason.to_owned()
-    })
+/// Returns a parser of a JSON string, whose text `parse` gets.
+pub fn string<T>(parse: impl FnOnce(&str) -> Result<T, String>) -> impl FnOnce(&str) -> Result<T, String> {
+    |json| {
+        let text = serde_json::from_str::<String>(json).map_err(|_| {
+            // The text is known to be JSON, so only an unpaired surrogate keeps a string from being decoded.
+            let is_string = json.starts_with('"');
+            if is_string { "must not contain an unpaired surrogate" } else { "must be a string" }
+        })?;
+        parse(&text)
+    }
+}
+
+/// Parses `true` or `false`.
+///
+/// # Errors
+///
+/// Returns the reason, as shown to the caller.
+pub fn boolean(json: &str) -> Result<bool, String> {
+    json.parse().map_err(|_| "must be `true` or `false`, without quotes".to_owned())
 }
 
 /// The reason why a request body is rejected.
@@ -214,10 +227,15 @@ mod tests {
         Members::parse(body.as_bytes(), &["a", "b"])
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is a parser that never fails")]
+    fn keep(text: &str) -> Result<String, String> {
+        Ok(text.to_owned())
+    }
+
     #[track_caller]
     fn required_a(body: &str) -> Result<String, BodyError> {
         let mut members = parse(body)?;
-        members.required("a", |text| Ok(text.to_owned())).map_err(|Recorded| members.into_error())
+        members.required("a", string(keep)).map_err(|Recorded| members.into_error())
     }
 
     fn invalid(name: &'static str, reason: &str) -> BodyError {
@@ -233,8 +251,8 @@ mod tests {
     fn collects_the_errors_of_all_members() {
         let mut members = parse(r#"{"a": 1}"#).unwrap();
 
-        assert_eq!(members.required("a", |text| Ok(text.to_owned())), Err(Recorded));
-        assert_eq!(members.required("b", |text| Ok(text.to_owned())), Err(Recorded));
+        assert_eq!(members.required("a", string(keep)), Err(Recorded));
+        assert_eq!(members.required("b", string(keep)), Err(Recorded));
         let error = members.into_error();
         assert_eq!(error.to_string(), "missing or invalid members: a, b");
         assert_eq!(
@@ -250,7 +268,23 @@ mod tests {
     fn treats_null_and_a_blank_body_as_missing_members() {
         for body in ["", " \r\n", "{}", r#"{"a": null}"#] {
             assert_eq!(required_a(body), Err(invalid("a", "is required")), "{body:?}");
-            assert_eq!(parse(body).unwrap().optional("a", |text| Ok(text.to_owned())), Ok(None), "{body:?}");
+            assert_eq!(parse(body).unwrap().optional("a", keep), Ok(None), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn passes_on_the_json_text_of_a_member() {
+        for json in ["0", "1.5e3", "true", "\"a\"", "[null]", "{\"b\": 1}"] {
+            let body = format!(r#"{{"a": {json} }}"#);
+            assert_eq!(parse(&body).unwrap().optional("a", keep), Ok(Some(json.to_owned())));
+        }
+    }
+
+    #[test]
+    fn parses_true_and_false_and_nothing_else() {
+        assert_eq!((boolean("true"), boolean("false")), (Ok(true), Ok(false)));
+        for json in ["\"true\"", "\"\"", "0", "1", "[]", "{}"] {
+            assert_eq!(boolean(json), Err("must be `true` or `false`, without quotes".to_owned()), "{json}");
         }
     }
 

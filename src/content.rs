@@ -1,4 +1,11 @@
-//! The media type of an upload.
+//! What a grant says about the content of one file: its media type, its size and its checksum.
+
+use std::num::NonZeroU64;
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE},
+};
 
 /// A media type, `type/subtype` with optional parameters, kept byte for byte as it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +102,76 @@ fn take_value(text: &str) -> Result<&str, Invalid> {
     Err(Invalid::Other)
 }
 
+/// The size of one file in bytes: 1 or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSize(NonZeroU64);
+
+impl FileSize {
+    /// Parses a JSON number from 1 to `max`, written in digits alone: JSON parsers disagree about `1e3` and `1.0`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason, as shown to the caller.
+    pub fn parse(json: &str, max: u64) -> Result<Self, String> {
+        let reason = if !json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            "must be a number, without quotes"
+        } else if json.starts_with('-') {
+            "must not be negative"
+        } else if !json.bytes().all(|byte| byte.is_ascii_digit()) {
+            "must be a whole number, without a fraction or an exponent"
+        } else if json == "0" {
+            "must not be 0"
+        } else {
+            match json.parse::<NonZeroU64>() {
+                Ok(size) if size.get() <= max => return Ok(Self(size)),
+                _ => "is too large",
+            }
+        };
+        Err(format!("{reason}; expected 1 to {max} bytes"))
+    }
+
+    /// Returns the size in bytes.
+    #[must_use]
+    pub fn as_u64(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// The SHA-256 digest of a file, in the base64 that the header `x-amz-checksum-sha256` has.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChecksumSha256(String);
+
+impl ChecksumSha256 {
+    const DIGEST_BYTES: usize = 32;
+
+    /// Parses the base64 of 32 bytes (RFC 4648 §4, with padding): 44 characters.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason, as shown to the caller.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let reason = if text.len() == 2 * Self::DIGEST_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            "must be base64, not hexadecimal".to_owned()
+        } else {
+            match (BASE64_STANDARD.decode(text), BASE64_URL_SAFE.decode(text)) {
+                (Ok(digest), _) if digest.len() == Self::DIGEST_BYTES => return Ok(Self(text.to_owned())),
+                (Ok(digest), _) => format!("must be the base64 of 32 bytes, not of {}", digest.len()),
+                (Err(_), Ok(_)) => "must be base64 with `+` and `/`, not URL-safe base64".to_owned(),
+                (Err(_), Err(_)) => "must be base64".to_owned(),
+            }
+        };
+        Err(format!("{reason}; expected the SHA-256 digest of the file, 44 characters"))
+    }
+
+    /// Returns the base64.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +254,66 @@ mod tests {
                 Err("must quote a parameter value such as the one in `video/webm;codecs=\"vp9,opus\"`, or drop the parameter"
                     .to_owned()),
                 "{content_type:?}"
+            );
+        }
+    }
+    #[test]
+    fn accepts_sizes_within_the_limit() {
+        for (json, bytes) in [("1", 1), ("1000", 1000)] {
+            assert_eq!(FileSize::parse(json, 1000).map(FileSize::as_u64), Ok(bytes));
+        }
+    }
+
+    #[test]
+    fn rejects_sizes_that_break_a_rule() {
+        for (json, reason) in [
+            ("\"5\"", "must be a number, without quotes"),
+            ("\"\"", "must be a number, without quotes"),
+            ("true", "must be a number, without quotes"),
+            ("[5]", "must be a number, without quotes"),
+            ("{}", "must be a number, without quotes"),
+            ("-1", "must not be negative"),
+            ("-0", "must not be negative"),
+            ("1e3", "must be a whole number, without a fraction or an exponent"),
+            ("5E0", "must be a whole number, without a fraction or an exponent"),
+            ("5.0", "must be a whole number, without a fraction or an exponent"),
+            ("0.5", "must be a whole number, without a fraction or an exponent"),
+            ("0", "must not be 0"),
+            ("1001", "is too large"),
+            ("9007199254740993", "is too large"),
+            ("18446744073709551617", "is too large"),
+        ] {
+            assert_eq!(FileSize::parse(json, 1000), Err(format!("{reason}; expected 1 to 1000 bytes")), "{json}");
+        }
+    }
+
+    /// `printf '' | openssl dgst -sha256 -binary | base64`
+    const CHECKSUM: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+    #[test]
+    fn keeps_a_checksum_as_it_was_sent() {
+        assert_eq!(ChecksumSha256::parse(CHECKSUM), Ok(ChecksumSha256(CHECKSUM.to_owned())));
+    }
+
+    #[test]
+    fn rejects_checksums_that_break_a_rule() {
+        let hexadecimal = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for (text, reason) in [
+            ("", "must be the base64 of 32 bytes, not of 0"),
+            ("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuA==", "must be the base64 of 32 bytes, not of 31"),
+            ("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFUA", "must be the base64 of 32 bytes, not of 33"),
+            (hexadecimal, "must be base64, not hexadecimal"),
+            (&hexadecimal.to_uppercase(), "must be base64, not hexadecimal"),
+            (&CHECKSUM.replace('+', "-").replace('/', "_"), "must be base64 with `+` and `/`, not URL-safe base64"),
+            (CHECKSUM.trim_end_matches('='), "must be base64"),
+            (&format!("{CHECKSUM}\n"), "must be base64"),
+            (&CHECKSUM.replace("FU=", "FV="), "must be base64"), // bits that the digest does not have
+            (&format!("sha256-{CHECKSUM}"), "must be base64"),
+        ] {
+            assert_eq!(
+                ChecksumSha256::parse(text),
+                Err(format!("{reason}; expected the SHA-256 digest of the file, 44 characters")),
+                "{text:?}"
             );
         }
     }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU64, ops::RangeInclusive};
 
 use crate::{
-    content::ContentType,
+    content::{ContentType, FileSize},
     object_key::{FileName, ObjectKeyPrefix},
 };
 
@@ -37,6 +37,15 @@ impl Limits {
     /// Returns the reason, as shown to the caller.
     pub fn parse_content_type(&self, text: &str) -> Result<ContentType, String> {
         self.allowed_types.admit(ContentType::parse(text)?)
+    }
+
+    /// Parses the size of a file, a JSON number, that is at most [`Limits::max_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason, as shown to the caller.
+    pub fn parse_file_size(&self, json: &str) -> Result<FileSize, String> {
+        FileSize::parse(json, self.max_bytes.as_u64())
     }
 }
 
@@ -77,6 +86,12 @@ impl MaxBytes {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         parse_whole_number(text, 1..=Self::MAX).and_then(NonZeroU64::new).map(Self)
+    }
+
+    /// Whether S3 itself accepts no larger file, so that a grant need not name a size.
+    #[must_use]
+    pub fn is_maximum(self) -> bool {
+        self.as_u64() == Self::MAX
     }
 
     /// Returns the size in bytes.

@@ -20,7 +20,7 @@ pub struct RequestMetrics {
     pub cold_start: u64,
     /// 1 if an upload was granted; counted by `route` and by `caller`.
     pub granted: Option<u64>,
-    /// The largest file that the grant permits, in bytes; a presigned PUT has no such limit.
+    /// The largest file that the grant permits, in bytes, if it limits the size.
     pub granted_bytes: Option<u64>,
     /// 1 if the request was rejected or failed; counted by `code`.
     pub errors: Option<u64>,

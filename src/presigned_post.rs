@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     bucket::{Bucket, SERVICE},
-    content::ContentType,
+    content::{ContentType, FileSize},
     limits::{ExpiresIn, MaxBytes},
     object_key::ObjectKey,
 };
@@ -25,7 +25,7 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The initial capacity in bytes: enough for most policies, to avoid reallocations.
 const POLICY_CAPACITY: usize = 2048;
 
-/// The upload that one form permits: this object, of this type, of 1 to `max_bytes` bytes, until it expires.
+/// The upload that one form permits: this object, of this type, of a size in this range, until it expires.
 ///
 /// # Examples
 ///
@@ -35,14 +35,14 @@ const POLICY_CAPACITY: usize = 2048;
 /// # use aws_types::region::Region;
 /// # use presigned_upload::{
 /// #     bucket::Bucket, content::ContentType, limits::{ExpiresIn, MaxBytes}, object_key::{ObjectKey, ObjectKeyPrefix},
-/// #     presigned_post::PostGrant,
+/// #     presigned_post::{ContentLengthRange, PostGrant},
 /// # };
 /// let prefix = ObjectKeyPrefix::parse("tmp/").unwrap();
 /// let grant = PostGrant {
 ///     bucket: &Bucket::parse("uploads").unwrap(),
 ///     object_key: &ObjectKey::new(&prefix, uuid::Uuid::nil(), None),
 ///     content_type: &ContentType::parse("image/png")?,
-///     max_bytes: MaxBytes::parse("1048576").unwrap(),
+///     content_length_range: ContentLengthRange::up_to(MaxBytes::parse("1048576").unwrap()),
 ///     expires_in: ExpiresIn::parse("3600").unwrap(),
 /// };
 /// let credentials = Credentials::new("AKIAIOSFODNN7EXAMPLE", "SECRET", None, None, "example");
@@ -62,10 +62,37 @@ pub struct PostGrant<'a> {
     pub object_key: &'a ObjectKey,
     /// The value that the form field `Content-Type` must have.
     pub content_type: &'a ContentType,
-    /// The size of the largest file.
-    pub max_bytes: MaxBytes,
+    /// The size that the file must have.
+    pub content_length_range: ContentLengthRange,
     /// How long the form is valid, counted from `now`.
     pub expires_in: ExpiresIn,
+}
+
+/// A range of file sizes in bytes, both ends included. It never includes 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentLengthRange {
+    min: u64,
+    max: u64,
+}
+
+impl ContentLengthRange {
+    /// Permits any file of 1 byte to this size.
+    #[must_use]
+    pub fn up_to(max: MaxBytes) -> Self {
+        Self { min: 1, max: max.as_u64() }
+    }
+
+    /// Permits this size alone.
+    #[must_use]
+    pub fn exactly(size: FileSize) -> Self {
+        Self { min: size.as_u64(), max: size.as_u64() }
+    }
+
+    /// Returns the largest size in bytes.
+    #[must_use]
+    pub fn max_bytes(self) -> u64 {
+        self.max
+    }
 }
 
 impl PostGrant<'_> {
@@ -112,7 +139,7 @@ impl PostGrant<'_> {
     fn conditions<'a>(&'a self, fields: &'a [(&'static str, String)]) -> Vec<Condition<'a>> {
         let bucket = Condition::Exact("bucket", self.bucket.as_str());
         let exact = fields.iter().map(|(name, value)| Condition::Exact(name, value));
-        let size = Condition::ContentLengthRange(1, self.max_bytes.as_u64());
+        let size = Condition::ContentLengthRange(self.content_length_range);
         iter::once(bucket).chain(exact).chain(iter::once(size)).collect()
     }
 }
@@ -158,15 +185,17 @@ struct Policy<'a> {
 enum Condition<'a> {
     /// The field has exactly this value: `{"name": "value"}`.
     Exact(&'static str, &'a str),
-    /// The file has a size in this range of bytes, both ends included: `["content-length-range", 1, 5]`.
-    ContentLengthRange(u64, u64),
+    /// The file has a size in this range: `["content-length-range", 1, 5]`.
+    ContentLengthRange(ContentLengthRange),
 }
 
 impl Serialize for Condition<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Exact(name, value) => serializer.collect_map([(name, value)]),
-            Self::ContentLengthRange(min, max) => ("content-length-range", min, max).serialize(serializer),
+            Self::ContentLengthRange(ContentLengthRange { min, max }) => {
+                ("content-length-range", min, max).serialize(serializer)
+            }
         }
     }
 }
@@ -239,7 +268,7 @@ mod tests {
             bucket: &Bucket::parse("sigv4examplebucket").unwrap(),
             object_key: &ObjectKey::new(&prefix, Uuid::nil(), Some(&file_name)),
             content_type: &ContentType::parse("image/png").unwrap(),
-            max_bytes: MaxBytes::parse("1024").unwrap(),
+            content_length_range: ContentLengthRange::up_to(MaxBytes::parse("1024").unwrap()),
             expires_in: ExpiresIn::parse("60").unwrap(),
         };
         let credentials =

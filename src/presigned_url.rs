@@ -86,7 +86,7 @@ pub struct UrlGrant<'a> {
     pub object_key: &'a ObjectKey,
     /// The query parameters of the operation, not encoded, in the order of the URL.
     pub query: &'a [(&'static str, &'a str)],
-    /// The headers that the request must have besides `host`; their names are in lower case.
+    /// The headers that the request must have besides `host`; the case of their names does not matter.
     pub headers: &'a [(&'static str, &'a str)],
     /// How long the URL is valid, counted from `now`.
     pub expires_in: ExpiresIn,

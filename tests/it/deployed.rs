@@ -116,8 +116,10 @@ impl Stack {
         self.grant("/media/", &json!({ "fileName": "a.png", "fileType": "image/png" })).await
     }
 
+    /// Asks for a URL for [`file`]; where the size is limited, the request has to contain it.
     async fn grant_put(&self) -> Value {
-        self.grant("/v1/assets/presign", &json!({ "fileName": "a.png", "fileType": "image/png" })).await
+        let body = json!({ "fileName": "a.png", "fileType": "image/png", "fileSize": file().len() });
+        self.grant("/v1/assets/presign", &body).await
     }
 
     /// Reads an object as the root user; returns `None` if it does not exist.
@@ -388,7 +390,9 @@ async fn denies_plain_http() {
 async fn parameters_limit_the_grants() {
     let stack = limited_stack().await;
     let (form, url) = (stack.grant_post().await, stack.grant_put().await);
-    let pdf = json!({ "fileName": "a.pdf", "fileType": "application/pdf" });
+    let pdf = json!({ "fileName": "a.pdf", "fileType": "application/pdf", "fileSize": 1 });
+    let without_size = json!({ "fileName": "a.png", "fileType": "image/png" });
+    let too_large = json!({ "fileName": "a.png", "fileType": "image/png", "fileSize": 1001 });
 
     let (size, left) = bounds(&form);
     assert_eq!(size, json!(["content-length-range", 1, 1000]));
@@ -397,8 +401,14 @@ async fn parameters_limit_the_grants() {
     assert_eq!(status(post(&form, vec![0; 1001])).await, StatusCode::BAD_REQUEST);
     assert_eq!(stack.stored(&form["fileKey"]).await, None);
     assert_eq!(status(post(&form, vec![0; 1000])).await, StatusCode::NO_CONTENT);
-    for path in ["/media/", "/v1/assets/presign"] {
-        assert_eq!(stack.request_grant(path, &pdf).await.status(), StatusCode::BAD_REQUEST, "{path}");
+    for (path, body) in [
+        ("/media/", &pdf),
+        ("/media/", &too_large),
+        ("/v1/assets/presign", &pdf),
+        ("/v1/assets/presign", &too_large),
+        ("/v1/assets/presign", &without_size),
+    ] {
+        assert_eq!(stack.request_grant(path, body).await.status(), StatusCode::BAD_REQUEST, "{path}, {body}");
     }
 }
 
@@ -491,21 +501,23 @@ async fn role_may_use_the_kms_key_through_s3() {
     assert_eq!(status(put(&stack.grant_put().await, file())).await, StatusCode::OK);
 }
 
-/// Deploys a stack of its own, because it empties the bucket after each upload.
+/// Deploys stacks of its own, because it empties the buckets after each upload.
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
 async fn rejects_every_altered_upload() {
-    let stack = Stack::deploy("e2e-tampered", &[("UploadMaxBytes", "1000")]).await;
+    let limited = Stack::deploy("e2e-tampered-form", &[("UploadMaxBytes", "1000")]).await;
+    let stack = Stack::deploy("e2e-tampered-url", &[]).await;
+    let png = json!({ "fileName": "a.png", "fileType": "image/png" });
     let location = json!({ "LocationConstraint": "eu-central-1" });
     call("s3", "create_bucket", json!({ "Bucket": "other", "CreateBucketConfiguration": location })).await;
     let s3 = s3(&root());
     let grant = async |method: &Method| match *method {
-        Method::POST => stack.grant_post().await,
-        _ => stack.grant_put().await,
+        Method::POST => limited.grant_post().await,
+        _ => stack.grant("/v1/assets/presign", &png).await,
     };
     let stored = async || {
         let mut is_stored = false;
-        for bucket in [&stack.bucket, "other"] {
+        for bucket in [&limited.bucket, &stack.bucket, "other"] {
             let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
             for object in objects.contents() {
                 s3.delete_object().bucket(bucket).key(object.key().unwrap()).send().await.unwrap();

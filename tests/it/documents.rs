@@ -350,6 +350,7 @@ async fn examples_in_openapi_yaml_match_the_responses() {
 
     let expected = [
         "get 200 healthy",
+        "post 200 bound",
         "post 200 image",
         "post 200 named",
         "post 400 invalid",

@@ -112,7 +112,8 @@ fn assert_problem(response: &Response<Body>) {
         assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {body}");
     }
     for field in body["details"]["fields"].as_array().into_iter().flatten() {
-        assert!(["fileName", "fileType"].contains(&field["name"].as_str().unwrap()), "{body}");
+        let names = ["fileName", "fileType", "fileSize", "checksumSha256", "overwrite"];
+        assert!(names.contains(&field["name"].as_str().unwrap()), "{body}");
         assert!(!field["reason"].as_str().unwrap().is_empty(), "{body}");
     }
 }

@@ -260,6 +260,102 @@ async fn grants_a_url_for_a_file_name_in_any_language() {
 }
 
 #[tokio::test]
+async fn grants_a_form_for_one_size() {
+    let app = app(&[("UPLOAD_MAX_BYTES", "1000")], None, FIXED).await;
+    let body = json!({ "fileName": "a.png", "fileType": "image/png", "fileSize": 1000 });
+
+    let grant = granted(&handle(&app, HttpApiEvent::post("/media/", &body).request()).await);
+
+    let policy = BASE64_STANDARD.decode(grant["fields"]["policy"].as_str().unwrap()).unwrap();
+    let policy: Value = serde_json::from_slice(&policy).unwrap();
+    let sizes: Vec<_> = policy["conditions"].as_array().unwrap().iter().filter(|it| it.is_array()).collect();
+    assert_eq!(sizes, [&json!(["content-length-range", 1000, 1000])]);
+    assert_eq!(grant.as_object().unwrap().len(), 3);
+}
+
+/// `printf '' | openssl dgst -sha256 -binary | base64`
+const CHECKSUM: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+#[tokio::test]
+async fn lists_the_headers_of_a_url_only_if_a_member_asks_for_them() {
+    let app = app(&[], None, FIXED).await;
+
+    for (body, signed_headers, headers) in [
+        (json!({ "fileType": "a/b" }), "content-type%3Bhost", None),
+        (json!({ "fileType": "a/b", "fileSize": null, "checksumSha256": null }), "content-type%3Bhost", None),
+        (json!({ "overwrite": true }), "host", Some(json!({}))),
+        (json!({ "fileSize": 1 }), "content-length%3Bhost", Some(json!({}))),
+        (
+            json!({ "fileType": "a/b", "fileSize": 5_368_709_120_u64, "checksumSha256": CHECKSUM, "overwrite": false }),
+            "content-length%3Bcontent-type%3Bhost%3Bif-none-match%3Bx-amz-checksum-sha256",
+            Some(json!({ "Content-Type": "a/b", "x-amz-checksum-sha256": CHECKSUM, "If-None-Match": "*" })),
+        ),
+    ] {
+        let grant = grant_put(&app, &body).await;
+
+        let url = grant["url"].as_str().unwrap();
+        assert!(url.contains(&format!("&X-Amz-SignedHeaders={signed_headers}&")), "{url}");
+        assert_eq!(grant.get("headers"), headers.as_ref(), "{body}");
+        assert_eq!(grant.as_object().unwrap().len(), if headers.is_some() { 3 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn requires_a_size_for_a_url_if_the_settings_limit_it() {
+    let app = app(&[("UPLOAD_MAX_BYTES", "5368709119")], None, FIXED).await;
+
+    for (body, reason) in [
+        ("", "is required"),
+        ("{}", "is required"),
+        (r#"{"fileSize": 5368709120}"#, "is too large; expected 1 to 5368709119 bytes"),
+    ] {
+        let response = handle(&app, HttpApiEvent::new("POST", "/v1/assets/presign").body(body).request()).await;
+
+        assert_eq!(json_of(&response)["details"]["fields"], json!([{ "name": "fileSize", "reason": reason }]));
+    }
+}
+
+#[tokio::test]
+async fn says_what_a_member_may_be() {
+    let app = app(&[], None, FIXED).await;
+    let number = "must be a number, without quotes; expected 1 to 5368709120 bytes";
+    let size = "is too large; expected 1 to 5368709120 bytes";
+    let checksum = "must be base64, not hexadecimal; expected the SHA-256 digest of the file, 44 characters";
+    let boolean = "must be `true` or `false`, without quotes";
+    let form = "is not enforced by S3 for a form; use `POST /v1/assets/presign`";
+
+    for (path, body, [file_size, checksum_sha256, overwrite]) in [
+        (
+            "/v1/assets/presign",
+            json!({ "fileSize": "5", "checksumSha256": "0".repeat(64), "overwrite": "false" }),
+            [number, checksum, boolean],
+        ),
+        (
+            "/v1/assets/presign",
+            json!({ "fileSize": 5_368_709_121_u64, "checksumSha256": 5, "overwrite": 0 }),
+            [size, "must be a string", boolean],
+        ),
+        (
+            "/media/",
+            json!({
+                "fileName": "a", "fileType": "a/b", "fileSize": 5_368_709_121_u64, "checksumSha256": CHECKSUM,
+                "overwrite": false,
+            }),
+            [size, form, form],
+        ),
+    ] {
+        let response = handle(&app, HttpApiEvent::post(path, &body).request()).await;
+
+        let fields = json!([
+            { "name": "fileSize", "reason": file_size },
+            { "name": "checksumSha256", "reason": checksum_sha256 },
+            { "name": "overwrite", "reason": overwrite },
+        ]);
+        assert_eq!((response.status().as_u16(), &json_of(&response)["details"]["fields"]), (400, &fields), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn writes_members_and_form_fields_in_the_documented_order() {
     let app = app(&[], None, FIXED).await;
 

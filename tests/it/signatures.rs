@@ -114,6 +114,17 @@ async fn urls_are_signed_as_specified() {
         (json!({}), &[][..]),
         (json!({ "fileType": "image/png" }), &[("content-type", "image/png")]),
         (json!({ "fileName": "a+b 100% é.png", "fileType": "a/b; c=d" }), &[("content-type", "a/b; c=d")]),
+        (json!({ "fileSize": 5 }), &[("content-length", "5")]),
+        (
+            json!({ "fileType": "a/b", "fileSize": 5, "checksumSha256": CHECKSUM, "overwrite": false }),
+            &[
+                ("content-length", "5"),
+                ("content-type", "a/b"),
+                ("if-none-match", "*"),
+                ("x-amz-checksum-sha256", CHECKSUM),
+            ],
+        ),
+        (json!({ "overwrite": true }), &[]),
     ] {
         let grant = grant_put(&app, &body).await;
         let url = grant["url"].as_str().unwrap();
@@ -125,6 +136,8 @@ async fn urls_are_signed_as_specified() {
 }
 
 const BUCKET: &str = "uploads";
+/// `printf '' | openssl dgst -sha256 -binary | base64`
+const CHECKSUM: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
 /// Everything that a presigned URL depends on besides the request itself.
 #[derive(Debug)]
@@ -210,17 +223,24 @@ proptest! {
         object_key in object_key(),
         content_type in option::of(content_type()),
         content_length in option::of(0_i64..5 << 30),
+        checksum in option::of("[A-Za-z0-9+/]{43}="),
+        may_overwrite in any::<bool>(),
     ) {
         let length = content_length.map(|content_length| content_length.to_string());
-        let length = length.as_deref().map(|length| ("content-length", length));
-        let media_type = content_type.as_ref().map(|content_type| ("content-type", content_type.as_str()));
-        let headers: Vec<_> = length.into_iter().chain(media_type).collect();
+        let headers = [
+            length.as_deref().map(|length| ("Content-Length", length)),
+            content_type.as_ref().map(|content_type| ("Content-Type", content_type.as_str())),
+            checksum.as_deref().map(|checksum| ("x-amz-checksum-sha256", checksum)),
+            (!may_overwrite).then_some(("If-None-Match", "*")),
+        ];
+        let headers: Vec<_> = headers.into_iter().flatten().collect();
 
         let url = signing.sign(&object_key, &[("x-id", "PutObject")], &headers);
 
         let (s3, presigning) = signing.sdk();
         let request = s3.put_object().bucket(BUCKET).key(object_key.as_str()).set_content_length(content_length);
         let request = request.set_content_type(content_type.map(|content_type| content_type.as_str().to_owned()));
+        let request = request.set_if_none_match((!may_overwrite).then(|| "*".to_owned())).set_checksum_sha256(checksum);
         let expected = runtime().block_on(request.presigned(presigning)).unwrap();
         assert_eq!(url, expected.uri());
     }

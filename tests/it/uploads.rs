@@ -78,15 +78,16 @@ async fn read_back(s3: &S3, object_key: &Value) -> (Option<String>, Vec<u8>) {
     (object.content_type, object.body.collect().await.unwrap().to_vec())
 }
 
-async fn start() -> (S3, App) {
+/// Returns a server, and the function with these settings.
+async fn start(variables: &[(&str, &str)]) -> (S3, App) {
     let s3 = S3::start().await;
-    let app = app(&[PATH_STYLE, LIMITED], Some(&s3), REAL).await;
+    let app = app(&[&[PATH_STYLE], variables].concat(), Some(&s3), REAL).await;
     (s3, app)
 }
 
 #[tokio::test]
 async fn stores_a_posted_file_under_the_object_key_in_the_response() {
-    let (s3, app) = start().await;
+    let (s3, app) = start(&[]).await;
 
     for name in FILE_NAMES {
         let grant = grant_post(&app, name, "image/png").await;
@@ -100,7 +101,7 @@ async fn stores_a_posted_file_under_the_object_key_in_the_response() {
 
 #[tokio::test]
 async fn stores_a_put_file_under_the_object_key_in_the_response() {
-    let (s3, app) = start().await;
+    let (s3, app) = start(&[]).await;
 
     for name in FILE_NAMES {
         let grant = grant_put(&app, &json!({ "fileName": name, "fileType": "image/png" })).await;
@@ -114,7 +115,7 @@ async fn stores_a_put_file_under_the_object_key_in_the_response() {
 
 #[tokio::test]
 async fn a_url_without_a_type_accepts_any_type() {
-    let (s3, app) = start().await;
+    let (s3, app) = start(&[]).await;
 
     for content_type in [None, Some("text/plain")] {
         let grant = grant_put(&app, &json!({})).await;
@@ -127,7 +128,7 @@ async fn a_url_without_a_type_accepts_any_type() {
 
 #[tokio::test]
 async fn keeps_the_parameters_of_a_type() {
-    let (s3, app) = start().await;
+    let (s3, app) = start(&[]).await;
     let content_type = "text/plain ;  charset=\"utf-8\"; x=\"a\\\"b;c, d\"";
 
     let post = grant_post(&app, "a.txt", content_type).await;
@@ -160,7 +161,7 @@ async fn accepts_uploads_to_a_host_named_after_the_bucket() {
 
 #[tokio::test]
 async fn a_form_accepts_the_smallest_and_the_largest_file() {
-    let (s3, app) = start().await;
+    let (s3, app) = start(&[LIMITED]).await;
 
     for size in [1, MAX_BYTES] {
         let grant = grant_post(&app, "a.png", "image/png").await;
@@ -170,10 +171,9 @@ async fn a_form_accepts_the_smallest_and_the_largest_file() {
     }
 }
 
-/// S3 has no condition for the size of a presigned PUT.
 #[tokio::test]
-async fn a_url_accepts_any_size() {
-    let (s3, app) = start().await;
+async fn a_url_without_a_size_accepts_any_size() {
+    let (s3, app) = start(&[]).await;
 
     for size in [0, MAX_BYTES + 1] {
         let grant = grant_put(&app, &json!({})).await;
@@ -184,19 +184,20 @@ async fn a_url_accepts_any_size() {
     }
 }
 
-/// Asks for a grant to upload a PNG by this method.
-async fn grant(app: &App, method: &Method) -> Value {
+/// Asks for a grant to upload a PNG: a form of at most [`MAX_BYTES`], or a URL.
+async fn grant(limited: &App, app: &App, method: &Method) -> Value {
     match *method {
-        Method::POST => grant_post(app, "a.png", "image/png").await,
+        Method::POST => grant_post(limited, "a.png", "image/png").await,
         _ => grant_put(app, &json!({ "fileName": "a.png", "fileType": "image/png" })).await,
     }
 }
 
 #[tokio::test]
 async fn rejects_every_altered_upload() {
-    let (s3, app) = start().await;
+    let (s3, limited) = start(&[LIMITED]).await;
+    let app = app(&[PATH_STYLE], Some(&s3), REAL).await;
 
-    let grant = async |method: &Method| grant(&app, method).await;
+    let grant = async |method: &Method| grant(&limited, &app, method).await;
     let unexpected = unexpected_outcomes(Server::S3s, &client(), grant, async || !s3.take_objects().is_empty()).await;
 
     assert_eq!(unexpected, [""; 0]);
@@ -220,12 +221,16 @@ async fn a_third_server_rejects_every_altered_upload() {
         .region(Region::new(environment("AWS_REGION")))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .build();
-    let settings = config(&[PATH_STYLE, LIMITED, ("UPLOAD_BUCKET", &environment("UPLOAD_BUCKET"))]);
-    let app = App::from_sdk_config(settings, &sdk_config, REAL).await.unwrap();
-    let unaltered = send_post(&grant(&app, &Method::POST).await, file()).await;
+    let bucket = environment("UPLOAD_BUCKET");
+    let start = async |variables: &[(&str, &str)]| {
+        let settings = config(&[&[PATH_STYLE, ("UPLOAD_BUCKET", &bucket)], variables].concat());
+        App::from_sdk_config(settings, &sdk_config, REAL).await.unwrap()
+    };
+    let (limited, app) = (start(&[LIMITED]).await, start(&[]).await);
+    let unaltered = send_post(&grant(&limited, &app, &Method::POST).await, file()).await;
     assert_eq!(unaltered.status(), StatusCode::NO_CONTENT);
 
-    let grant = async |method: &Method| grant(&app, method).await;
+    let grant = async |method: &Method| grant(&limited, &app, method).await;
     let unexpected = unexpected_outcomes(Server::Third, &client(), grant, async || false).await;
 
     assert_eq!(unexpected, [""; 0]);
@@ -258,7 +263,7 @@ async fn rejects_a_url_that_has_expired() {
 
 #[tokio::test]
 async fn a_url_neither_reads_nor_deletes_its_object() {
-    let (s3, app) = start().await;
+    let (s3, app) = start(&[]).await;
     let grant = grant_put(&app, &json!({})).await;
     let url = grant["url"].as_str().unwrap();
     assert_eq!(send_put(&grant, None, file()).await.status(), StatusCode::OK);
