@@ -9,7 +9,10 @@
 use std::{hint::black_box, process::ExitCode, time::Instant};
 
 use lambda_http::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use presigned_upload::auth::{KeySet, PresentedKeys};
+use presigned_upload::{
+    auth::{KeySet, PresentedKeys},
+    config::Config,
+};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -24,7 +27,9 @@ const SAMPLES: usize = 1_000_000;
 const THRESHOLD: f64 = 10.0;
 
 fn main() -> ExitCode {
-    let key_set = KeySet::parse(API_KEY).expect("an API key");
+    let settings =
+        Config::from_lookup(|name| ["UPLOAD_BUCKET", "API_KEYS_SECRET_ID"].contains(&name).then(|| "uploads".into()));
+    let key_set = KeySet::parse(API_KEY, &settings.expect("settings").limits).expect("an API key");
     let verify = |headers: &HeaderMap| {
         let presented = PresentedKeys::from_headers(headers).expect("an API key");
         key_set.verify(&presented).is_some()

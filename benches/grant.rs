@@ -16,7 +16,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use lambda_http::http::HeaderMap;
 use presigned_upload::{
     auth::{KeySet, PresentedKeys},
-    body::Members,
+    body::{Members, string},
     bucket::{Addressing, BucketUrl},
     config::Config,
     object_key::ObjectKey,
@@ -44,8 +44,8 @@ fn benchmarks(criterion: &mut Criterion) {
     let config = config();
     let parse_body = |body| {
         let mut members = Members::parse(body, &["fileName", "fileType"]).unwrap();
-        let file_name = members.required("fileName", |text| config.limits.parse_file_name(text));
-        let content_type = members.required("fileType", |text| config.limits.parse_content_type(text));
+        let file_name = members.required("fileName", string(|text| config.limits.parse_file_name(text)));
+        let content_type = members.required("fileType", string(|text| config.limits.parse_content_type(text)));
         (file_name.unwrap(), content_type.unwrap())
     };
     let (file_name, content_type) = parse_body(BODY);
@@ -72,9 +72,11 @@ fn benchmarks(criterion: &mut Criterion) {
     let headers =
         HeaderMap::from_iter([("x-api-key".parse().unwrap(), "2Zv8kQmT4xWc7LrY9sHd3JfBnP6gUeAa".parse().unwrap())]);
     for callers in [1, 100] {
-        let secret: serde_json::Map<_, _> =
-            (0..callers).map(|caller| (format!("caller-{caller}"), format!("api-key-{caller}").into())).collect();
-        let key_set = KeySet::parse(&serde_json::to_string(&secret).unwrap()).unwrap();
+        let secret: serde_json::Map<_, _> = (0..callers)
+            .map(|caller| (format!("caller-{caller}"), format!("api-key-of-caller-{caller}").into()))
+            .collect();
+        let key_set = KeySet::parse(&serde_json::to_string(&secret).unwrap(), &config.limits).unwrap();
+        assert_eq!(key_set.len(), callers);
         criterion.bench_function(&format!("API key against {callers}"), |bencher| {
             bencher.iter(|| key_set.verify(&PresentedKeys::from_headers(black_box(&headers)).unwrap()).is_some());
         });

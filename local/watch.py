@@ -10,7 +10,7 @@ from aws import CA, HOST, REGION, VENV_BIN, Failed, client, exit_on_failure, fre
 
 BUCKET = "uploads"
 SECRET = "api-keys"
-API_KEY = "local-api-key"  # also in the files of events/
+API_KEY = "local-development-key"  # also in the files of events/
 ROLE = "presigned-upload"
 
 TRUST_POLICY = {

@@ -10,7 +10,7 @@ use aws_types::{SdkConfig, region::Region, service_config::ServiceConfigKey};
 use uuid::Uuid;
 
 use crate::{
-    bucket::{Addressing, BucketUrl, BucketUrlError},
+    bucket::{Addressing, Bucket, BucketUrl, BucketUrlError},
     config::{Config, ConfigError},
     error::Error,
     key_store::KeyStore,
@@ -18,7 +18,7 @@ use crate::{
 
 /// The running function: everything that [`handle`](crate::handler::handle) needs besides the request.
 pub struct App {
-    pub(crate) config: Config,
+    pub(crate) bucket: Bucket,
     /// The API keys; read them once before the first request ([`KeyStore::load`]).
     pub key_store: KeyStore,
     pub(crate) credentials_provider: SharedCredentialsProvider,
@@ -62,11 +62,11 @@ impl App {
         let credentials_provider =
             sdk_config.credentials_provider().ok_or_else(|| CredentialsError::not_loaded("no provider"))?;
         Ok(Self {
-            key_store: KeyStore::new(sdk_config, config.api_keys_secret_id.clone(), config.api_keys_ttl),
+            key_store: KeyStore::new(sdk_config, config.api_keys_secret_id, config.api_keys_ttl, config.limits),
             credentials_provider,
+            bucket: config.bucket,
             bucket_url,
             region,
-            config,
             nondeterminism,
             is_cold: AtomicBool::new(true),
         })

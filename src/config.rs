@@ -120,7 +120,8 @@ impl Config {
                 prefix: UPLOAD_PREFIX.read(&lookup, ObjectKeyPrefix::parse)?,
             },
             api_keys_ttl: API_KEYS_TTL
-                .read(&lookup, |text| parse_whole_number(text, 1..=MAX_TTL_SECS).map(Duration::from_secs))?,
+                .read(&lookup, |text| parse_whole_number(text).filter(|it| (1..=MAX_TTL_SECS).contains(it)))
+                .map(Duration::from_secs)?,
             force_path_style: S3_FORCE_PATH_STYLE.read(&lookup, |text| text.parse().ok())?,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -18,13 +18,14 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::{CallerName, PresentedKeys},
+    auth::{Caller, PresentedKeys},
     endpoints::{Call, Granted, Reply},
     error::Error,
     key_store::KeySetHealth,
     logs::Chain,
     metrics::RequestMetrics,
-    response, route,
+    response,
+    route::{self, Endpoint},
 };
 
 /// The time limit of a request. It is less than the `Timeout` in `template.yaml`, so that the caller gets a response
@@ -69,24 +70,33 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
 struct Record {
     is_cold_start: bool,
     path: Option<&'static str>,
-    caller: Option<CallerName>,
+    caller: Option<Arc<Caller>>,
     key_set: Option<KeySetHealth>,
 }
 
 async fn reply(app: &App, request: &Request, record: &mut Record, now: SystemTime, id: Uuid) -> Result<Reply, Error> {
     let route = route::find(record.path, request.method())?;
-    if route.is_authenticated {
-        authenticate(app, request.headers(), record, now).await?;
+    let call = Call { app, body: request.body(), now, id };
+    match route.endpoint {
+        Endpoint::Open(serve) => Ok(serve(call)),
+        Endpoint::Authenticated(serve) => {
+            let caller = authenticate(app, request.headers(), record, now).await?;
+            serve(call, &caller.limits).await
+        }
     }
-    (route.endpoint)(Call { app, limits: &app.config.limits, body: request.body(), now, id }).await
 }
 
-async fn authenticate(app: &App, headers: &HeaderMap, record: &mut Record, now: SystemTime) -> Result<(), Error> {
+async fn authenticate(
+    app: &App,
+    headers: &HeaderMap,
+    record: &mut Record,
+    now: SystemTime,
+) -> Result<Arc<Caller>, Error> {
     let presented = PresentedKeys::from_headers(headers).ok_or(Error::MissingApiKey)?;
     let caller = app.key_store.verify(&presented, now).await;
     record.key_set = Some(app.key_store.take_health(now).await);
     record.caller = caller.map_err(Error::ApiKeysUnavailable)?;
-    if record.caller.is_some() { Ok(()) } else { Err(Error::UnknownApiKey) }
+    record.caller.clone().ok_or(Error::UnknownApiKey)
 }
 
 /// Logs a request. CloudWatch extracts the metrics that the member `_aws` describes.
@@ -102,7 +112,7 @@ fn log_request(
     let function_name = context.map(|context| context.env_config.function_name.as_str());
     let request_id = context.map(|context| context.request_id.as_str());
     let api_request_id = api_request_id(request);
-    let caller = record.caller.as_ref().map(CallerName::as_str);
+    let caller = record.caller.as_ref().map(|caller| caller.name.as_str());
     let metrics = RequestMetrics {
         duration_ms: duration.as_secs_f64() * 1000.0,
         cold_start: record.is_cold_start.into(),

@@ -4,6 +4,7 @@
 
 use std::{
     mem,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -22,8 +23,9 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{CallerName, KeySet, PresentedKeys, SecretError},
+    auth::{Caller, KeySet, PresentedKeys, RejectedEntry, SecretError},
     config::SecretId,
+    limits::Limits,
     logs::Chain,
 };
 
@@ -50,6 +52,7 @@ pub struct KeyStore {
     client: Client,
     secret_id: SecretId,
     ttl: Duration,
+    settings: Limits,
     state: Mutex<State>,
 }
 
@@ -77,13 +80,15 @@ struct Current {
 
 impl KeyStore {
     /// Creates a store that has not read its secret yet, and that refreshes its key set once it is older than `ttl`.
+    ///
+    /// `settings` are the limits that no caller can exceed.
     #[must_use]
-    pub fn new(sdk_config: &SdkConfig, secret_id: SecretId, ttl: Duration) -> Self {
+    pub fn new(sdk_config: &SdkConfig, secret_id: SecretId, ttl: Duration, settings: Limits) -> Self {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build();
         let retries = RetryConfig::standard().with_initial_backoff(INITIAL_BACKOFF);
         let config = Builder::from(sdk_config).timeout_config(timeouts).retry_config(retries).build();
         let client = Client::from_conf(config);
-        Self { client, secret_id, ttl, state: Mutex::default() }
+        Self { client, secret_id, ttl, settings, state: Mutex::default() }
     }
 
     /// Reads the secret for the first time, before the first request.
@@ -124,10 +129,10 @@ impl KeyStore {
         &self,
         presented: &PresentedKeys,
         now: SystemTime,
-    ) -> Result<Option<CallerName>, KeyStoreError> {
+    ) -> Result<Option<Arc<Caller>>, KeyStoreError> {
         let mut state = self.state.lock().await;
         if let Some(caller) = state.fresh_key_set(self.ttl, now).and_then(|key_set| key_set.verify(presented)) {
-            return Ok(Some(caller.clone()));
+            return Ok(Some(Arc::clone(caller)));
         }
         if state.is_read_due(self.ttl, now) {
             let outcome = self.read(&mut state, now).await;
@@ -141,8 +146,8 @@ impl KeyStore {
         state.read_at = Some(now);
         let read = timeout(READ_TIMEOUT, self.fetch()).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
         let key_set = read.inspect_err(|_| state.failed_reads += 1)?;
-        for name in key_set.rejected() {
-            warn!(name, "ignoring a value in the secret that is not a valid API key");
+        for RejectedEntry { caller, member, expected } in key_set.rejected() {
+            warn!(caller, member, expected, "ignoring an invalid entry of the secret; its caller is locked out");
         }
         if key_set.is_empty() {
             warn!("the secret contains no valid API key; every authenticated request will be rejected");
@@ -157,7 +162,7 @@ impl KeyStore {
         let output = request.send().await.map_err(KeyStoreError::from_sdk)?;
         let missing = if output.secret_binary.is_some() { KeyStoreError::Binary } else { KeyStoreError::Empty };
         let secret = Zeroizing::new(output.secret_string.ok_or(missing)?);
-        Ok(KeySet::parse(&secret)?)
+        Ok(KeySet::parse(&secret, &self.settings)?)
     }
 }
 

@@ -1,6 +1,7 @@
-//! The limits on an upload: its size, its type, the prefix of its object key, and the lifetime of its grant.
+//! The limits on an upload: its size, its type, the prefix of its object key, and the lifetime of its grant. The
+//! settings have limits, and each caller may have narrower ones.
 
-use std::{num::NonZeroU64, ops::RangeInclusive};
+use std::{collections::BTreeSet, num::NonZeroU64};
 
 use crate::{
     content::{ContentType, FileSize},
@@ -52,7 +53,7 @@ impl Limits {
 /// The lifetime of a grant: 1 second to 7 days, the maximum of Signature Version 4.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExpiresIn(u32);
 
 impl ExpiresIn {
@@ -62,7 +63,14 @@ impl ExpiresIn {
     /// Parses a whole number of seconds from 1 to 604800.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        parse_whole_number(text, 1..=Self::MAX_SECS).and_then(|seconds| u32::try_from(seconds).ok()).map(Self)
+        parse_whole_number(text).and_then(Self::from_secs)
+    }
+
+    /// Creates a lifetime of 1 to 604800 seconds.
+    #[must_use]
+    pub fn from_secs(seconds: u64) -> Option<Self> {
+        let seconds = Some(seconds).filter(|seconds| (1..=Self::MAX_SECS).contains(seconds))?;
+        u32::try_from(seconds).ok().map(Self)
     }
 
     /// Returns the lifetime in seconds.
@@ -75,7 +83,7 @@ impl ExpiresIn {
 /// The size of the largest file that may be uploaded: 1 byte to 5 GiB, the maximum of a single upload.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MaxBytes(NonZeroU64);
 
 impl MaxBytes {
@@ -85,7 +93,13 @@ impl MaxBytes {
     /// Parses a whole number of bytes from 1 to 5368709120.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        parse_whole_number(text, 1..=Self::MAX).and_then(NonZeroU64::new).map(Self)
+        parse_whole_number(text).and_then(Self::from_bytes)
+    }
+
+    /// Creates a size of 1 to 5368709120 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: u64) -> Option<Self> {
+        NonZeroU64::new(bytes).filter(|bytes| bytes.get() <= Self::MAX).map(Self)
     }
 
     /// Whether S3 itself accepts no larger file, so that a grant need not name a size.
@@ -122,15 +136,34 @@ impl AllowedTypes {
         self.0.iter().any(|range| range == Self::ANY)
     }
 
+    /// Returns the types that are in both lists, or `None` if there are none.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let pairs = self.0.iter().flat_map(|one| other.0.iter().map(move |other| (one, other)));
+        // Of two media ranges, one contains the other, or they have no type in common.
+        let narrower = pairs.filter_map(|(one, other)| match (contains(one, other), contains(other, one)) {
+            (true, _) => Some(other.clone()),
+            (_, true) => Some(one.clone()),
+            (false, false) => None,
+        });
+        let ranges: BTreeSet<_> = narrower.collect();
+        (!ranges.is_empty()).then(|| Self(ranges.into_iter().collect()))
+    }
+
     /// Returns the type if one of the ranges contains it. Neither its parameters nor its case matters.
     fn admit(&self, content_type: ContentType) -> Result<ContentType, String> {
         let essence = content_type.essence().to_ascii_lowercase();
-        let is_allowed = self.0.iter().any(|range| match range.strip_suffix('*') {
-            Some("*/") => true,
-            Some(type_and_slash) => essence.starts_with(type_and_slash),
-            None => essence == *range,
-        });
+        let is_allowed = self.0.iter().any(|range| contains(range, &essence));
         if is_allowed { Ok(content_type) } else { Err(format!("must be one of {}", self.0.join(", "))) }
+    }
+}
+
+/// Whether a media range contains a type or another media range, both in lower case and without parameters.
+fn contains(range: &str, type_or_range: &str) -> bool {
+    match range.strip_suffix('*') {
+        Some("*/") => true,
+        Some(type_and_slash) => type_or_range.starts_with(type_and_slash),
+        None => type_or_range == range,
     }
 }
 
@@ -146,9 +179,9 @@ fn parse_media_range(range: &str) -> Option<String> {
 }
 
 /// Parses decimal digits and nothing else: `str::parse` would accept a sign as well.
-pub(crate) fn parse_whole_number(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
+pub(crate) fn parse_whole_number(text: &str) -> Option<u64> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_digits.then(|| text.parse().ok())?.filter(|number| range.contains(number))
+    is_digits.then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -192,6 +225,24 @@ pub(crate) mod tests {
             limits("*/*").parse_file_name(&"😀".repeat(246)),
             Err("must be at most 983 bytes of UTF-8 long".to_owned())
         );
+    }
+
+    #[test]
+    fn intersects_media_ranges() {
+        for (one, other, both) in [
+            ("*/*", "image/*", Some("image/*")),
+            ("image/*", "*/*", Some("image/*")),
+            ("image/*", "Image/PNG", Some("image/png")),
+            ("image/*,text/*", "text/csv,image/png,a/b", Some("image/png,text/csv")),
+            ("image/*,image/png", "image/*", Some("image/*,image/png")),
+            ("image/png", "image/*,*/*", Some("image/png")),
+            ("image/*", "imagex/*", None),
+            ("image/png", "image/pngx", None),
+        ] {
+            let [one, other] = [one, other].map(|text| AllowedTypes::parse(text).unwrap());
+
+            assert_eq!(one.intersection(&other), both.map(|text| AllowedTypes::parse(text).unwrap()), "{one:?}");
+        }
     }
 
     #[test]

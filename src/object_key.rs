@@ -37,6 +37,13 @@ impl ObjectKeyPrefix {
         is_allowed.then(|| Self(text.to_owned()))
     }
 
+    /// Appends a prefix that follows the same rules; returns `None` if it breaks one, or if the result is too long.
+    #[must_use]
+    pub fn append(&self, text: &str) -> Option<Self> {
+        let Self(appended) = Self::parse(text)?;
+        Self::parse(&format!("{}{appended}", self.0))
+    }
+
     /// Returns the maximum length in bytes of a file name after this prefix and an id.
     #[must_use]
     pub fn max_file_name_bytes(&self) -> usize {
@@ -163,6 +170,19 @@ mod tests {
 
         assert_eq!(ObjectKeyPrefix::parse(&longest).unwrap().max_file_name_bytes(), 255);
         assert_eq!(ObjectKeyPrefix::parse(&format!("a{longest}")), None);
+    }
+
+    #[test]
+    fn appends_a_prefix_only_below_the_first() {
+        let prefix = ObjectKeyPrefix::parse("tmp/").unwrap();
+
+        assert_eq!(prefix.append("shop/a/"), ObjectKeyPrefix::parse("tmp/shop/a/"));
+        for text in
+            ["", "/", "shop", "/shop/", "../shop/", "shop/../", "./", "shop//", &format!("{}/", "a".repeat(728))]
+        {
+            assert_eq!(prefix.append(text), None, "{text:?}");
+        }
+        assert!(prefix.append(&format!("{}/", "a".repeat(727))).is_some());
     }
 
     #[test]

@@ -1,22 +1,20 @@
 //! The table of routes: the endpoint of each method and path, and whether it needs an API key.
 
-use futures_util::{
-    FutureExt as _,
-    future::{BoxFuture, ready},
-};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use lambda_http::http::Method;
 
 use crate::{
     endpoints::{Call, Reply, healthz::healthz, media, presign},
     error::Error,
+    limits::Limits,
 };
 
 /// Every route. A 404 lists them in this order, without HEAD.
 pub static ROUTES: [Route; 4] = [
-    Route::new(Method::POST, "/media/", |call| media::grant(call).boxed()),
-    Route::new(Method::POST, "/v1/assets/presign", |call| presign::grant(call).boxed()),
-    Route::new(Method::GET, "/healthz", |call| ready(Ok(healthz(call))).boxed()).without_authentication(),
-    Route::new(Method::HEAD, "/healthz", |call| ready(Ok(healthz(call))).boxed()).without_authentication(),
+    Route::new(Method::POST, "/media/", |call, limits| media::grant(call, limits).boxed()),
+    Route::new(Method::POST, "/v1/assets/presign", |call, limits| presign::grant(call, limits).boxed()),
+    Route::open(Method::GET, "/healthz", healthz),
+    Route::open(Method::HEAD, "/healthz", healthz),
 ];
 
 /// A route: one method of one path.
@@ -25,24 +23,29 @@ pub struct Route {
     pub method: Method,
     /// The path as the documentation writes it.
     pub path: &'static str,
-    /// Whether a request needs an API key.
-    pub is_authenticated: bool,
     /// The function that serves it.
-    pub endpoint: for<'a> fn(Call<'a>) -> BoxFuture<'a, Result<Reply, Error>>,
+    pub endpoint: Endpoint,
 }
 
+/// The function that serves a route.
+#[derive(Clone, Copy)]
+pub enum Endpoint {
+    /// Needs an API key, and gets the limits of the caller.
+    Authenticated(ServeCaller),
+    /// Needs no API key.
+    Open(fn(Call<'_>) -> Reply),
+}
+
+/// Serves a request of a caller with these limits.
+pub type ServeCaller = for<'a> fn(Call<'a>, &'a Limits) -> BoxFuture<'a, Result<Reply, Error>>;
+
 impl Route {
-    const fn new(
-        method: Method,
-        path: &'static str,
-        endpoint: for<'a> fn(Call<'a>) -> BoxFuture<'a, Result<Reply, Error>>,
-    ) -> Self {
-        Self { method, path, is_authenticated: true, endpoint }
+    const fn new(method: Method, path: &'static str, serve: ServeCaller) -> Self {
+        Self { method, path, endpoint: Endpoint::Authenticated(serve) }
     }
 
-    const fn without_authentication(mut self) -> Self {
-        self.is_authenticated = false;
-        self
+    const fn open(method: Method, path: &'static str, serve: fn(Call<'_>) -> Reply) -> Self {
+        Self { method, path, endpoint: Endpoint::Open(serve) }
     }
 }
 
@@ -132,9 +135,9 @@ mod tests {
 
     #[test]
     fn every_route_but_healthz_is_authenticated() {
-        let open: Vec<_> = ROUTES.iter().filter(|route| !route.is_authenticated).map(|route| route.path).collect();
+        let open = ROUTES.iter().filter(|route| matches!(route.endpoint, Endpoint::Open(_)));
 
-        assert_eq!(open, ["/healthz", "/healthz"]);
+        assert_eq!(open.map(|route| route.path).collect::<Vec<_>>(), ["/healthz", "/healthz"]);
     }
 
     #[test]

@@ -3,7 +3,12 @@
 
 use lambda_http::http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use presigned_upload::auth::{KeySet, PresentedKeys};
+use presigned_upload::{
+    auth::{KeySet, PresentedKeys},
+    config::Config,
+};
+
+const API_KEY: &str = "local-development-key";
 
 fuzz_target!(|headers: (Option<&[u8]>, Option<&[u8]>)| {
     let mut map = HeaderMap::new();
@@ -13,9 +18,12 @@ fuzz_target!(|headers: (Option<&[u8]>, Option<&[u8]>)| {
         }
     }
     let Some(presented) = PresentedKeys::from_headers(&map) else { return };
-    let key_set = KeySet::parse("local-api-key").unwrap();
+    let settings =
+        Config::from_lookup(|name| ["UPLOAD_BUCKET", "API_KEYS_SECRET_ID"].contains(&name).then(|| "uploads".into()));
+    let key_set = KeySet::parse(API_KEY, &settings.unwrap().limits).unwrap();
     if key_set.verify(&presented).is_some() {
-        let contains_api_key = |value: &HeaderValue| value.as_bytes().windows(13).any(|bytes| bytes == b"local-api-key");
-        assert!(map.values().any(contains_api_key));
+        let is_presented =
+            |value: &HeaderValue| value.as_bytes().windows(API_KEY.len()).any(|bytes| bytes == API_KEY.as_bytes());
+        assert!(map.values().any(is_presented));
     }
 });

@@ -21,7 +21,7 @@ use uuid::Uuid;
 /// Starts the function with a Secrets Manager that returns the API key of the files in `events/`.
 fn start() -> (Runtime, App) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let network = infallible_client_fn(|_| Response::new(r#"{"SecretString":"local-api-key"}"#));
+    let network = infallible_client_fn(|_| Response::new(r#"{"SecretString":"local-development-key"}"#));
     let credentials = Credentials::new("ASIAIOSFODNN7EXAMPLE", "SECRET", Some("TOKEN".to_owned()), None, "fuzz");
     let sdk_config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())

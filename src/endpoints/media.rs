@@ -16,13 +16,13 @@ use crate::{
     response,
 };
 
-/// Grants a presigned POST for the file.
+/// Grants a presigned POST for a file within the limits.
 ///
 /// # Errors
 ///
 /// [`Error`] if the body is invalid, or the form cannot be signed.
-pub async fn grant(call: Call<'_>) -> Result<Reply, Error> {
-    let Call { app, limits, body, now, id } = call;
+pub async fn grant(call: Call<'_>, limits: &Limits) -> Result<Reply, Error> {
+    let Call { app, body, now, id } = call;
 
     let request = MediaRequest::parse(body, limits)?;
     let object_key = ObjectKey::new(&limits.prefix, id, Some(&request.file_name));
@@ -32,7 +32,7 @@ pub async fn grant(call: Call<'_>) -> Result<Reply, Error> {
 
     let credentials = app.credentials(now).await?;
     let grant = PostGrant {
-        bucket: &app.config.bucket,
+        bucket: &app.bucket,
         object_key: &object_key,
         content_type: &request.content_type,
         content_length_range,

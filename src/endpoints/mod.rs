@@ -5,19 +5,17 @@ use std::time::SystemTime;
 use lambda_http::{Body, Response};
 use uuid::Uuid;
 
-use crate::{app::App, limits::Limits};
+use crate::app::App;
 
 pub mod healthz;
 pub mod media;
 pub mod presign;
 
-/// One request to an endpoint, authenticated if its route requires it.
+/// One request to an endpoint.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// Everything that was created at startup.
     pub app: &'a App,
-    /// The limits on the upload.
-    pub limits: &'a Limits,
     /// The body as it was sent.
     pub body: &'a [u8],
     /// The time of the request.

@@ -13,13 +13,13 @@ use crate::{
     response,
 };
 
-/// Grants a presigned PUT for the file.
+/// Grants a presigned PUT for a file within the limits.
 ///
 /// # Errors
 ///
 /// [`Error`] if the body is invalid, or the URL cannot be signed.
-pub async fn grant(call: Call<'_>) -> Result<Reply, Error> {
-    let Call { app, limits, body, now, id } = call;
+pub async fn grant(call: Call<'_>, limits: &Limits) -> Result<Reply, Error> {
+    let Call { app, body, now, id } = call;
 
     let request = PresignRequest::parse(body, limits)?;
     let object_key = ObjectKey::new(&limits.prefix, id, request.file_name.as_ref());

@@ -108,13 +108,13 @@ fn errors() -> Vec<Outage> {
 }
 
 fn unreadable_responses() -> Vec<Outage> {
-    let html = "<html>local-api-key</html>";
+    let html = "<html>local-development-key</html>";
     let not_json = "unhandled error: Error at offset 0: unexpected token '<'. \
                     Expected one of '{', '[', '\"', 'null', 'true', 'false', <number>";
-    let cut_off = "unhandled error: Error at offset 34: unexpected end of stream";
+    let cut_off = "unhandled error: Error at offset 42: unexpected end of stream";
     vec![
         Outage::garbage(StatusCode::OK, html, not_json),
-        Outage::garbage(StatusCode::OK, r#"{"SecretString": "local-api-key", "#, cut_off),
+        Outage::garbage(StatusCode::OK, r#"{"SecretString": "local-development-key", "#, cut_off),
         Outage::garbage(StatusCode::SERVICE_UNAVAILABLE, html, not_json),
         Outage::garbage(StatusCode::BAD_GATEWAY, "", "unhandled error: Error"),
         Outage::new(
@@ -125,15 +125,15 @@ fn unreadable_responses() -> Vec<Outage> {
 }
 
 fn invalid_secrets() -> Vec<Outage> {
-    let no_api_key = "the secret is not an API key; expected visible ASCII characters without spaces, \
+    let no_api_key = "the secret is not an API key; expected 16 or more visible ASCII characters, \
                       or `sha256:` and 64 hexadecimal digits";
     let no_object = "the secret is not a JSON object that maps caller names to API keys";
     vec![
         Outage::new(SecretResponse::Binary, "the secret is binary; expected text"),
         Outage::secret("", no_api_key),
-        Outage::secret("local api key", no_api_key),
-        Outage::secret("null", &format!("{no_object} (line 1, column 4)")),
-        Outage::secret(r#"{"default": "local-api-key"#, &format!("{no_object} (line 1, column 26)")),
+        Outage::secret("local development key", no_api_key),
+        Outage::secret("null", no_api_key),
+        Outage::secret(r#"{"default": "local-development-key"#, &format!("{no_object} (line 1, column 34)")),
     ]
 }
 
@@ -402,12 +402,12 @@ async fn reports_an_event_that_is_not_a_request_and_serves_the_next_one() {
     let media = HttpApiEvent::new("POST", "/media/");
     let events = [
         "{}",
-        r#""local-api-key""#,
-        r#"{"key1": "local-api-key"}"#,
+        r#""local-development-key""#,
+        r#"{"key1": "local-development-key"}"#,
         r#"{"version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}"#,
-        r#"{"Records": [{"eventSource": "aws:sqs", "body": "local-api-key"}]}"#,
+        r#"{"Records": [{"eventSource": "aws:sqs", "body": "local-development-key"}]}"#,
         // API Gateway accepts neither of these headers from a caller.
-        &media.clone().header("authorization", "Bearer local-api-key\0").to_string(),
+        &media.clone().header("authorization", "Bearer local-development-key\0").to_string(),
         &media.header("an odd name", API_KEY).to_string(),
     ];
 

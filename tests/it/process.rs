@@ -201,7 +201,8 @@ async fn cloudwatch_reads_the_metrics_from_the_log() {
 
 #[tokio::test]
 async fn warns_about_an_invalid_secret() {
-    let secrets_manager = SecretsManager::start(r#"{"storefront": "", "mobile": "two words"}"#).await;
+    let secret = json!({ "storefront": "", "mobile": { "key": API_KEY, "prefix": "../secret/" } });
+    let secrets_manager = SecretsManager::start(&secret.to_string()).await;
     let mut function = Instance::start(secrets_manager, &[("API_KEYS_TTL", "1")]).await;
 
     function.runtime_api.reads_before_first_event().await;
@@ -211,15 +212,18 @@ async fn warns_about_an_invalid_secret() {
 
     let mut lines: Vec<_> = function.kill().await.into_iter().map(without_time).collect();
     lines.retain(|line| line["level"] == "WARN");
-    lines[..2].sort_unstable_by_key(|line| line["name"].to_string());
+    lines[..2].sort_unstable_by_key(|line| line["caller"].to_string());
     let age = lines[3].as_object_mut().unwrap().remove("age_seconds").unwrap();
     assert!((1..60).contains(&age.as_u64().unwrap()), "{age}");
-    let ignored = "ignoring a value in the secret that is not a valid API key";
+    let ignored = "ignoring an invalid entry of the secret; its caller is locked out";
+    let prefix =
+        "segments such as `shop/`, not empty, each followed by a slash, at most 732 bytes with `UPLOAD_PREFIX`";
+    let api_key = "16 or more visible ASCII characters, or `sha256:` and 64 hexadecimal digits";
     assert_eq!(
         lines,
         [
-            json!({ "level": "WARN", "message": ignored, "name": "mobile" }),
-            json!({ "level": "WARN", "message": ignored, "name": "storefront" }),
+            json!({ "level": "WARN", "message": ignored, "caller": "mobile", "member": "prefix", "expected": prefix }),
+            json!({ "level": "WARN", "message": ignored, "caller": "storefront", "expected": api_key }),
             json!({ "level": "WARN", "message": "the secret contains no valid API key; every authenticated request will be rejected" }),
             json!({
                 "level": "WARN",

@@ -5,21 +5,27 @@
 
 use std::{
     sync::LazyLock,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use aws_smithy_types::{DateTime, date_time::Format};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::{Body, Response};
 use percent_encoding::percent_decode_str;
-use presigned_upload::{app::App, body::MAX_BYTES, handler::handle, limits::MaxBytes};
-use proptest::{collection::vec, option, prelude::*, proptest, test_runner::Config};
+use presigned_upload::{
+    app::App,
+    body::MAX_BYTES,
+    handler::handle,
+    limits::{ExpiresIn, MaxBytes},
+};
+use proptest::{collection::vec, option, prelude::*, proptest, sample::select, test_runner::Config};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::support::{
-    app::{API_KEY, REAL, app, json_of},
+    app::{API_KEY, FIXED, REAL, app, config, json_of, sdk_config_with_secret},
     client::client,
     events::HttpApiEvent,
     s3::S3,
@@ -140,6 +146,64 @@ fn assert_pinned(fields: &Value) {
     assert_eq!(policy["conditions"], Value::from(expected));
 }
 
+/// The limits in the settings or in the secret, valid or not.
+#[derive(Clone, Debug)]
+struct Limits {
+    prefix: Option<String>,
+    max_bytes: Option<u64>,
+    allowed_types: Option<&'static str>,
+    expires_in: Option<u64>,
+}
+
+fn limits(prefix: &'static str) -> impl Strategy<Value = Limits> {
+    let types = select(vec!["*/*", "image/*", "image/png", "text/csv,image/*", "text/*,a/b"]);
+    let max_bytes = prop_oneof![1..=2000_u64, 1..=MaxBytes::MAX, Just(MaxBytes::MAX)];
+    let expires_in = prop_oneof![1..=100_u64, 1..=ExpiresIn::MAX_SECS];
+    (option::of(prefix), option::of(max_bytes), option::of(types), option::of(expires_in)).prop_map(
+        |(prefix, max_bytes, allowed_types, expires_in)| Limits { prefix, max_bytes, allowed_types, expires_in },
+    )
+}
+
+impl Limits {
+    fn permits(&self, grant: &Granted) -> bool {
+        let ranges = self.allowed_types.unwrap_or("*/*").split(',');
+        let (main_type, _) = grant.content_type.split_once('/').unwrap();
+        let any_subtype = format!("{main_type}/*");
+        ["*/*", &any_subtype, grant.content_type].iter().any(|it| ranges.clone().any(|range| range == *it))
+            && self.max_bytes.is_none_or(|max| grant.max_bytes <= max)
+            && self.expires_in.is_none_or(|seconds| grant.expires_in <= seconds)
+    }
+}
+
+/// What a presigned POST or PUT permits.
+#[derive(Debug)]
+struct Granted<'a> {
+    object_key: String,
+    content_type: &'a str,
+    max_bytes: u64,
+    expires_in: u64,
+}
+
+impl<'a> Granted<'a> {
+    /// Reads it from a response to a request at the time of [`FIXED`].
+    #[track_caller]
+    fn parse(grant: &Value, content_type: &'a str, file_size: u64) -> Self {
+        if let Some(url) = grant["url"].as_str().filter(|url| url.contains("X-Amz-Expires=")) {
+            let (_, seconds) = url.split_once("X-Amz-Expires=").unwrap();
+            let expires_in = seconds.split('&').next().unwrap().parse().unwrap();
+            assert!(url.contains("X-Amz-SignedHeaders=content-length%3Bcontent-type%3Bhost&"), "{url}");
+            let object_key = grant["key"].as_str().unwrap().to_owned();
+            return Self { object_key, content_type, max_bytes: file_size, expires_in };
+        }
+        let policy = BASE64_STANDARD.decode(grant["fields"]["policy"].as_str().unwrap()).unwrap();
+        let policy: Value = serde_json::from_slice(&policy).unwrap();
+        let expiration = DateTime::from_str(policy["expiration"].as_str().unwrap(), Format::DateTime).unwrap();
+        let expires_in = SystemTime::try_from(expiration).unwrap().duration_since((FIXED.now)()).unwrap().as_secs();
+        let max_bytes = policy["conditions"].as_array().unwrap().last().unwrap()[2].as_u64().unwrap();
+        Self { object_key: grant["fileKey"].as_str().unwrap().to_owned(), content_type, max_bytes, expires_in }
+    }
+}
+
 /// Whether the server can store the file: its file system allows 255 bytes in a name.
 fn fits_the_file_system(file_name: &str) -> bool {
     file_name.len() <= 255
@@ -225,6 +289,51 @@ proptest! {
             }
         } else {
             assert_problem(&response);
+        }
+    }
+
+    #[test]
+    fn no_caller_gets_more_than_its_limits_or_the_settings(
+        settings in limits("[a-z.]{1,5}/"),
+        caller in limits("([a-z./$]{1,5}/){1,2}"),
+        path in select(vec!["/media/", "/v1/assets/presign"]),
+        content_type in select(vec!["image/png", "image/gif", "text/csv", "text/plain", "a/b", "b/a"]),
+        file_size in prop_oneof![1..=3000_u64, 1..=MaxBytes::MAX],
+        has_file_size in any::<bool>(),
+    ) {
+        static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+        let mut entry = json!({
+            "key": API_KEY, "prefix": caller.prefix, "maxBytes": caller.max_bytes,
+            "allowedTypes": caller.allowed_types, "expiresIn": caller.expires_in,
+        });
+        entry.as_object_mut().unwrap().retain(|_, limit| !limit.is_null());
+        let prefix = settings.prefix.clone().filter(|prefix| !prefix.starts_with('.')).unwrap_or_else(|| "tmp/".to_owned());
+        let variables = [
+            ("UPLOAD_MAX_BYTES", settings.max_bytes.map(|max| max.to_string())),
+            ("UPLOAD_EXPIRES_IN", settings.expires_in.map(|seconds| seconds.to_string())),
+            ("UPLOAD_ALLOWED_TYPES", settings.allowed_types.map(str::to_owned)),
+            ("UPLOAD_PREFIX", Some(prefix.clone())),
+        ];
+        let variables = variables.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        let sdk_config = sdk_config_with_secret(&json!({ "storefront": entry }).to_string(), None).build();
+        let app = App::from_sdk_config(config(&variables.collect::<Vec<_>>()), &sdk_config, FIXED);
+        let app = RUNTIME.block_on(app).unwrap();
+        // The PUT is bound to its size, because it might be limited.
+        let needs_size = has_file_size || path != "/media/";
+        let body = json!({ "fileName": "a", "fileType": content_type, "fileSize": needs_size.then_some(file_size) });
+
+        let response = RUNTIME.block_on(handle(&app, HttpApiEvent::post(path, &body).request()));
+
+        if response.status() == StatusCode::OK {
+            let granted = Granted::parse(&json_of(&response), content_type, file_size);
+            let prefix = format!("{prefix}{}", caller.prefix.clone().unwrap_or_default());
+            let below_prefix = granted.object_key.strip_prefix(&prefix).expect("the object is below the prefix");
+            assert_object_key(&format!("tmp/{below_prefix}"), Some("a"));
+            assert!(!prefix.contains("//") && !prefix.split('/').any(|segment| [".", ".."].contains(&segment)), "{prefix}");
+            assert!(settings.permits(&granted) && caller.permits(&granted), "{granted:?}");
+        } else {
+            // 401: a limit of the caller is invalid, such as a prefix of dots or types that the settings exclude.
+            assert!([StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED].contains(&response.status()));
         }
     }
 

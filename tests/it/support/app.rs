@@ -27,7 +27,7 @@ pub(crate) const ACCESS_KEY_ID: &str = "ASIAIOSFODNN7EXAMPLE";
 pub(crate) const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 pub(crate) const SESSION_TOKEN: &str = "FwoGZXIvYXdzE/session+token==";
 /// The API key in the files of `events/`.
-pub(crate) const API_KEY: &str = "local-api-key";
+pub(crate) const API_KEY: &str = "local-development-key";
 
 /// 2026-01-02T03:04:05Z, and the id of the example in the API's documentation.
 pub(crate) const FIXED: Nondeterminism = Nondeterminism {
@@ -73,12 +73,17 @@ pub(crate) fn sdk_config(endpoints: Endpoints) -> Builder {
         .service_config(endpoints)
 }
 
-/// Returns the same SDK, except that every request reaches a Secrets Manager that contains [`API_KEY`]. A grant makes
+/// Returns the same SDK, except that every request reaches a Secrets Manager that contains this secret. A grant makes
 /// no other call.
-pub(crate) fn sdk_config_with_api_key(s3: Option<&str>) -> Builder {
-    let secret = json!({ "SecretString": API_KEY }).to_string();
-    let network = infallible_client_fn(move |_| Response::new(secret.clone()));
+pub(crate) fn sdk_config_with_secret(secret: &str, s3: Option<&str>) -> Builder {
+    let response = json!({ "SecretString": secret }).to_string();
+    let network = infallible_client_fn(move |_| Response::new(response.clone()));
     sdk_config(Endpoints { s3: s3.map(str::to_owned), secrets_manager: None }).http_client(network)
+}
+
+/// Does the same with [`API_KEY`] as the secret.
+pub(crate) fn sdk_config_with_api_key(s3: Option<&str>) -> Builder {
+    sdk_config_with_secret(API_KEY, s3)
 }
 
 /// Returns the function with these settings and [`API_KEY`]; its uploads go to `s3`, or to AWS.

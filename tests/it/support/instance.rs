@@ -22,9 +22,9 @@ use crate::support::{
 };
 
 /// An API key that replaces [`API_KEY`].
-pub(crate) const ROTATED_API_KEY: &str = "rotated-api-key";
+pub(crate) const ROTATED_API_KEY: &str = "rotated-development-key";
 /// An API key that no secret contains.
-pub(crate) const WRONG_API_KEY: &str = "another-api-key";
+pub(crate) const WRONG_API_KEY: &str = "another-development-key";
 /// The token that the function sends to its credentials endpoint.
 pub(crate) const CREDENTIALS_TOKEN: &str = "container-authorization-token";
 
@@ -139,7 +139,8 @@ pub(crate) fn without_time(mut line: Value) -> Value {
 #[track_caller]
 fn assert_no_secrets(lines: &[Value], responses: &[Value]) {
     let never = [API_KEY, ROTATED_API_KEY, WRONG_API_KEY, SECRET_ACCESS_KEY];
-    let not_in_errors = [SESSION_TOKEN, "session%2Btoken", "X-Amz-", CREDENTIALS_TOKEN, "local api key", "S0VZ"];
+    let not_in_errors =
+        [SESSION_TOKEN, "session%2Btoken", "X-Amz-", CREDENTIALS_TOKEN, "local development key", "S0VZ"];
     let mut secrets: Vec<String> = never.iter().chain(&not_in_errors).map(|&secret| secret.to_owned()).collect();
     for response in responses {
         let text = response.to_string();
