@@ -31,14 +31,17 @@ use tracing_subscriber::{
 ///
 /// `level` is the value of `AWS_LAMBDA_LOG_LEVEL` (`TRACE` to `FATAL`); any other value counts as `INFO`. Our own lines
 /// contain no secrets at any level. Lines from libraries are dropped below `WARN`, where the Lambda runtime logs whole
-/// events and the SDK whole responses.
+/// events and the SDK whole responses, and so are those about failed invocations, which `main.rs` and [`log_panic`] log.
 pub fn subscriber<W>(level: Option<&str>, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let level = level.map_or(LevelFilter::INFO, parse_level);
     let lines = tracing_subscriber::fmt::layer().event_format(JsonLine).with_writer(writer);
-    let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(env!("CARGO_CRATE_NAME"), level);
+    let filter = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("lambda_runtime::layers::panic", LevelFilter::OFF)
+        .with_target(env!("CARGO_CRATE_NAME"), level);
     Registry::default().with(lines.with_filter(filter))
 }
 
@@ -206,6 +209,7 @@ mod tests {
             info!(target: "lambda_runtime", "theirs");
             warn!(target: "lambda_runtime", "theirs");
             error!(target: "lambda_runtime", "theirs");
+            error!(target: "lambda_runtime::layers::panic", "repeated");
         });
         let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.map(|line| format!("{} {}, ", line["message"], line["level"]).replace('"', "")).collect()

@@ -11,11 +11,15 @@ use aws_config::{
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use aws_types::sdk_config::SharedHttpClient;
-use lambda_http::{Adapter, Error, LambdaEvent, Request, request::LambdaRequest, service_fn, tower::ServiceExt as _};
+use futures_util::{
+    TryFutureExt as _,
+    future::{Either, ready},
+};
+use lambda_http::{Adapter, Error, LambdaEvent, Request, Service as _, service_fn};
 use presigned_upload::{
     app::{App, Nondeterminism},
     config::Config,
-    event,
+    event::Event,
     handler::handle,
     logs::{self, Chain},
 };
@@ -59,8 +63,15 @@ async fn run() -> Result<(), Error> {
         warn!(error = %Chain(&error), "could not read API keys at startup; the first request will try again");
     }
     let service = service_fn(|request: Request| async { Ok::<_, Infallible>(handle(&app, request).await) });
-    lambda_runtime::run(Adapter::from(service).map_request(|event: LambdaEvent<LambdaRequest>| {
-        LambdaEvent::new(event::sanitize(event.payload), event.context)
+    let mut adapter = Adapter::from(service);
+    lambda_runtime::run(service_fn(|event: LambdaEvent<Event>| match event.payload {
+        Event::Request(request) => {
+            Either::Left(adapter.call(LambdaEvent::new(*request, event.context)).map_err(Error::from))
+        }
+        Event::Other(error) => {
+            warn!(request_id = event.context.request_id, error = %error, "invocation failed");
+            Either::Right(ready(Err(error.into())))
+        }
     }))
     .await
 }

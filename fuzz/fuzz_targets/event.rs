@@ -7,12 +7,12 @@ use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_s3::config::BehaviorVersion;
 use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_types::{SdkConfig, region::Region};
-use lambda_http::{Response, request::LambdaRequest};
+use lambda_http::Response;
 use libfuzzer_sys::fuzz_target;
 use presigned_upload::{
     app::{App, Nondeterminism},
     config::Config,
-    event::sanitize,
+    event::Event,
     handler::handle,
 };
 use tokio::runtime::Runtime;
@@ -44,10 +44,10 @@ thread_local! {
 }
 
 fuzz_target!(|event: &[u8]| {
-    let Ok(event) = serde_json::from_slice::<LambdaRequest>(event) else { return };
+    let Ok(Event::Request(request)) = serde_json::from_slice(event) else { return };
     FUNCTION.with(|function| {
         let (runtime, app) = &**function;
-        let response = runtime.block_on(handle(app, sanitize(event).into()));
+        let response = runtime.block_on(handle(app, (*request).into()));
         assert!(response.status().is_success() || response.status().is_client_error(), "{}", response.status());
     });
 });

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::Request;
-use presigned_upload::event::sanitize;
+use presigned_upload::event::Event;
 use serde_json::{Value, json};
 
 use crate::support::{app::API_KEY, files::read};
@@ -18,7 +18,8 @@ pub(crate) fn event(name: &str) -> String {
 /// Converts an event to a request, as `main` does.
 #[track_caller]
 pub(crate) fn request(event: &str) -> Request {
-    sanitize(serde_json::from_str(event).unwrap()).into()
+    let Event::Request(request) = serde_json::from_str(event).unwrap() else { panic!("{event} is not a request") };
+    (*request).into()
 }
 
 /// An event of an HTTP API (payload 2.0): `events/media.json` with another method, path, headers or body.

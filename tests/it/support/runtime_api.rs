@@ -92,7 +92,7 @@ impl RuntimeApi {
         response
     }
 
-    /// Sends an event that never reaches our code, and returns the error that the function reports.
+    /// Sends an event that is not a request, and returns the error that the function reports.
     pub(crate) async fn error_for(&mut self, event: &str) -> Value {
         let (path, error) = self.invoke(event).await;
         assert_eq!(path, format!("/2018-06-01/runtime/invocation/{REQUEST_ID}/error"), "{error}");
