@@ -14,6 +14,10 @@ const MAX_OBJECT_KEY_BYTES: usize = 1024;
 /// The length of a hyphenated UUID and the slash after it, in bytes.
 const ID_SEGMENT_BYTES: usize = uuid::fmt::Hyphenated::LENGTH + 1;
 
+/// XML 1.0 cannot contain these, so one such object key would make every listing of the bucket unreadable:
+/// <https://www.w3.org/TR/xml/#charsets>
+const UNLISTABLE: [char; 2] = ['\u{fffe}', '\u{ffff}'];
+
 /// The maximum length of a prefix in bytes, which leaves room for a file name of 255 ASCII characters.
 pub const MAX_PREFIX_BYTES: usize = MAX_OBJECT_KEY_BYTES - ID_SEGMENT_BYTES - FileName::MAX_CHARS;
 
@@ -24,16 +28,16 @@ pub struct ObjectKeyPrefix(String);
 impl ObjectKeyPrefix {
     /// Parses a prefix such as `tmp/` or `uploads/incoming/`.
     ///
-    /// Returns `None` if a segment is empty, `.` or `..`, if the prefix contains a control character, a backslash or
-    /// `${` (which S3 expands in form fields), if the last slash is missing, or if it is longer than
+    /// Returns `None` if a segment is empty, `.` or `..`, if the prefix contains a control character, a backslash, U+FFFE,
+    /// U+FFFF, `$$` or `${` (for the reasons in [`FileName::parse`]), if the last slash is missing, or if it is longer than
     /// [`MAX_PREFIX_BYTES`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let segments = text.strip_suffix('/')?;
         let is_allowed = text.len() <= MAX_PREFIX_BYTES
             && segments.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
-            && !text.contains(|character: char| character.is_control() || character == '\\')
-            && !text.contains("${");
+            && !text.contains(|character: char| character.is_control() || UNLISTABLE.contains(&character))
+            && !["\\", "$$", "${"].iter().any(|forbidden| text.contains(forbidden));
         is_allowed.then(|| Self(text.to_owned()))
     }
 
@@ -108,9 +112,7 @@ impl FileName {
             "must not contain `/` or `\\`"
         } else if text.contains(|character: char| character.is_control() || is_bidi_override(character)) {
             "must not contain control or bidirectional-override characters"
-        } else if text.contains(['\u{fffe}', '\u{ffff}']) {
-            // XML 1.0 cannot contain them, so one such name would make every listing of the bucket unreadable:
-            // https://www.w3.org/TR/xml/#charsets
+        } else if text.contains(UNLISTABLE) {
             "must not contain U+FFFE or U+FFFF"
         } else if text.contains("$$") {
             // S3 refuses it in a form: https://github.com/boto/boto3/issues/4514
@@ -187,9 +189,12 @@ mod tests {
 
     #[test]
     fn rejects_prefixes_that_break_a_rule() {
-        for text in ["", "/", "tmp", "/tmp/", "a//b/", "./", "../", "a/../b/", "a\\b/", "a\u{7f}/", "${filename}/"] {
+        let malformed = ["", "/", "tmp", "/tmp/", "a//b/", "./", "../", "a/../b/"];
+        let forbidden = ["a\\b/", "a\u{7f}/", "${filename}/", "a$$/", "a\u{fffe}/", "\u{ffff}/"];
+        for text in malformed.iter().chain(&forbidden) {
             assert_eq!(ObjectKeyPrefix::parse(text), None, "{text:?}");
         }
+        assert!(ObjectKeyPrefix::parse("a$b/$/\u{fffd}/").is_some());
     }
 
     #[test]
