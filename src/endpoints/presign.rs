@@ -53,7 +53,7 @@ struct PresignRequest {
     file_size: Option<FileSize>,
     checksum: Option<ChecksumSha256>,
     may_overwrite: bool,
-    /// Whether the request has one of the members whose response lists the headers to send.
+    /// Whether the response lists the headers to send. That of a plain request never does.
     is_bound: bool,
 }
 
