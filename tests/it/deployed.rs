@@ -37,8 +37,8 @@ use crate::{
     },
 };
 
-/// The origin of a web page that may upload to [`limited_stack`].
-const ORIGIN: &str = "https://www.example.com";
+/// The origins of the web pages that may upload to [`limited_stack`].
+const ORIGINS: [&str; 2] = ["https://www.example.com", "capacitor://localhost"];
 
 /// A stack with the defaults of the template, shared by the tests that do not update it.
 async fn default_stack() -> &'static Stack {
@@ -49,11 +49,12 @@ async fn default_stack() -> &'static Stack {
 /// A stack with limits and an allowed origin, shared by the tests that do not update it.
 async fn limited_stack() -> &'static Stack {
     static STACK: OnceCell<Stack> = OnceCell::const_new();
+    let origins = ORIGINS.join(",");
     let parameters = [
         ("UploadExpiresIn", "60"),
         ("UploadMaxBytes", "1000"),
         ("UploadAllowedTypes", "image/*"),
-        ("CorsAllowedOrigins", ORIGIN),
+        ("CorsAllowedOrigins", origins.as_str()),
     ];
     STACK.get_or_init(|| Stack::deploy("e2e-limited", &parameters)).await
 }
@@ -425,12 +426,19 @@ async fn only_pages_of_allowed_origins_may_upload() {
         (response.status(), allowed.map(|origin| origin.to_str().unwrap().to_owned()))
     };
 
-    for method in ["PUT", "POST"] {
-        assert_eq!(preflight(open, ORIGIN, method).await, (StatusCode::OK, Some(ORIGIN.to_owned())), "{method}");
+    for method in ["DELETE", "GET", "POST", "PUT"] {
+        for origin in ORIGINS {
+            let allowed = (StatusCode::OK, Some(origin.to_owned()));
+            assert_eq!(preflight(open, origin, method).await, allowed, "{method} from {origin}");
+            assert_eq!(
+                preflight(closed, origin, method).await,
+                (StatusCode::FORBIDDEN, None),
+                "{method} from {origin}"
+            );
+        }
         assert_eq!(preflight(open, "https://example.org", method).await, (StatusCode::FORBIDDEN, None), "{method}");
-        assert_eq!(preflight(closed, ORIGIN, method).await, (StatusCode::FORBIDDEN, None), "{method}");
     }
-    assert_eq!(preflight(open, ORIGIN, "GET").await, (StatusCode::FORBIDDEN, None));
+    assert_eq!(preflight(open, ORIGINS[0], "HEAD").await, (StatusCode::FORBIDDEN, None));
 }
 
 #[tokio::test]

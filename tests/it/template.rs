@@ -13,6 +13,7 @@ use presigned_upload::{
     metrics::NAMESPACE,
     object_key::MAX_PREFIX_BYTES,
 };
+use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use crate::{
@@ -369,6 +370,83 @@ fn parameters_have_the_bounds_of_the_code() {
     config(&[("API_KEYS_TTL", &max("ApiKeysTtl", "MaxValue").to_string())]);
     let timeout = template["Resources"]["Function"]["Properties"]["Timeout"].as_u64().unwrap();
     assert!(timeout > TIME_LIMIT.as_secs(), "Lambda stops the function after {timeout} s, before it responds");
+}
+
+/// Returns the pattern that a deployment compares with the value of a parameter.
+#[track_caller]
+fn allowed_pattern(parameter: &str) -> Regex {
+    let template = yaml(&read("template.yaml"));
+    Regex::new(template["Parameters"][parameter]["AllowedPattern"].as_str().unwrap()).unwrap()
+}
+
+/// S3 accepts one wildcard, and compares case-sensitively with the `Origin` header, which has no path.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html#cors-allowed-origin>
+/// <https://html.spec.whatwg.org/multipage/browsers.html#ascii-serialisation-of-an-origin>
+#[test]
+fn accepts_the_origins_that_s3_can_match() {
+    let pattern = allowed_pattern("CorsAllowedOrigins");
+
+    for origins in [
+        "",
+        "*",
+        "null",
+        "https://www.example.com",
+        "https://www.example.com:8443",
+        "https://xn--bcher-kva.example",
+        "https://www.example.com,http://localhost:3000,null",
+        "http://localhost:3000",
+        "http://my_app:3000",
+        "http://127.0.0.1:8080",
+        "http://[::1]:3000",
+        "capacitor://localhost",
+        "chrome-extension://nkbihfbeogaeaoehlefnkodbefgpgknn",
+        "https://*.example.com",
+        "https://app-*.example.com:8443",
+        "https://*.example.com,https://*.example.org",
+        "https://*",
+        "http*://www.example.com",
+        "*://www.example.com",
+        "*.example.com",
+        "http://localhost:*",
+        "http://localhost:30*",
+    ] {
+        assert!(pattern.is_match(origins), "{origins:?}");
+    }
+    for origins in [
+        "**",
+        "https://*.*.example.com",
+        "https://*.example.com:*",
+        "http*://*.example.com",
+        "https://*.example.com,https://*.*.example.org",
+        " ",
+        "https://www.example.com ",
+        "https://www.example.com, https://example.org",
+        "https://www.example.com https://example.org",
+        "https://www.example.com\n",
+        ",",
+        ",https://www.example.com",
+        "https://www.example.com,",
+        "https://www.example.com,,https://example.org",
+        "https://www.example.com/",
+        "https://www.example.com/upload",
+        "https://www.example.com?a",
+        "https://user@www.example.com",
+        "https://bücher.example",
+        "https://www.Example.com",
+        "HTTPS://www.example.com",
+        "Capacitor://localhost",
+        "NULL",
+        "https",
+        "https://",
+        "https://:3000",
+        "https://www.example.com:",
+        "https://www.example.com:https",
+        "://www.example.com",
+        "www.example.com",
+        "localhost:3000",
+    ] {
+        assert!(!pattern.is_match(origins), "{origins:?}");
+    }
 }
 
 #[test]
