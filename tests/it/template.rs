@@ -6,20 +6,15 @@
 
 use std::{borrow::Borrow, iter};
 
-use presigned_upload::{
-    config::Config,
-    handler::TIME_LIMIT,
-    limits::{ExpiresIn, MaxBytes},
-    metrics::NAMESPACE,
-    object_key::MAX_PREFIX_BYTES,
-};
+use presigned_upload::{config::Config, handler::TIME_LIMIT, metrics::NAMESPACE, object_key::MAX_PREFIX_BYTES};
+use proptest::{prelude::ProptestConfig, prop_assert, prop_assert_eq, proptest, string::string_regex};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use crate::{
     documents::written_metrics,
     support::{
-        app::config,
+        app::try_config,
         files::{read, yaml},
     },
 };
@@ -70,7 +65,11 @@ fn throttling(template: &Value, stage: &Value) -> Vec<String> {
     let limits = ["ThrottlingRateLimit", "ThrottlingBurstLimit"].into_iter();
     let missing = limits.filter(|limit| {
         let parameter = stage["DefaultRouteSettings"][limit]["Ref"].as_str().unwrap_or_default();
-        template["Parameters"][parameter]["MinValue"].as_u64().is_none_or(|min| min == 0)
+        let parameter = &template["Parameters"][parameter];
+        match parameter["AllowedPattern"].as_str() {
+            Some(pattern) => Regex::new(pattern).unwrap().is_match("0"),
+            None => parameter["MinValue"].as_u64().is_none_or(|min| min == 0),
+        }
     });
     missing.map(|limit| format!("has no {limit}")).collect()
 }
@@ -360,15 +359,11 @@ fn template_has_no_findings() {
 }
 
 #[test]
-fn parameters_have_the_bounds_of_the_code() {
+fn function_responds_before_lambda_stops_it() {
     let template = yaml(&read("template.yaml"));
-    let max = |parameter: &str, name: &str| template["Parameters"][parameter][name].as_u64().unwrap();
 
-    assert_eq!(max("UploadExpiresIn", "MaxValue"), ExpiresIn::MAX_SECS);
-    assert_eq!(max("UploadMaxBytes", "MaxValue"), MaxBytes::MAX);
-    assert_eq!(max("UploadPrefix", "MaxLength"), u64::try_from(MAX_PREFIX_BYTES).unwrap());
-    config(&[("API_KEYS_TTL", &max("ApiKeysTtl", "MaxValue").to_string())]);
     let timeout = template["Resources"]["Function"]["Properties"]["Timeout"].as_u64().unwrap();
+
     assert!(timeout > TIME_LIMIT.as_secs(), "Lambda stops the function after {timeout} s, before it responds");
 }
 
@@ -449,6 +444,82 @@ fn accepts_the_origins_that_s3_can_match() {
     }
 }
 
+fn random_cases() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// If a deployment accepted anything else, it would succeed, and then every start of the function would fail.
+#[test]
+fn function_accepts_every_setting_that_a_deployment_accepts() {
+    let template = yaml(&read("template.yaml"));
+    let mut compared = Vec::new();
+
+    for (variable, value) in members(&template["Resources"]["Function"]["Properties"]["Environment"]["Variables"]) {
+        let parameter = &template["Parameters"][value["Ref"].as_str().unwrap_or_default()];
+        let Some(pattern) = parameter["AllowedPattern"].as_str() else { continue };
+        let max_length = parameter["MaxLength"].as_u64().map_or(usize::MAX, |length| length.try_into().unwrap());
+
+        proptest!(random_cases(), |(value in string_regex(pattern.trim_matches(['^', '$'])).unwrap())| {
+            prop_assert!(value.len() > max_length || try_config(&[(variable, &value)]).is_ok(), "{variable}={value:?}");
+        });
+        compared.push(variable.as_str());
+    }
+
+    let expected = ["UPLOAD_EXPIRES_IN", "UPLOAD_MAX_BYTES", "UPLOAD_ALLOWED_TYPES", "UPLOAD_PREFIX", "API_KEYS_TTL"];
+    assert_eq!(compared, expected);
+    assert_eq!(template["Parameters"]["UploadPrefix"]["MaxLength"], MAX_PREFIX_BYTES);
+}
+
+/// Returns numbers that start like a bound, then have any other digit, then zeros or nines: those at the ends of each
+/// alternative in a pattern, and others.
+fn edges(bound: &str) -> Vec<String> {
+    let starts = (0..=bound.len()).flat_map(|at| (0..10).map(move |digit| format!("{}{digit}", bound.split_at(at).0)));
+    let rests = (0..bound.len()).flat_map(|length| ["0", "9"].map(|digit| digit.repeat(length)));
+    starts.flat_map(|start| rests.clone().map(move |rest| format!("{start}{rest}"))).collect()
+}
+
+/// Except with leading zeros: nobody needs them, and the bucket policy and an alarm use the same text as a number.
+#[test]
+fn a_deployment_accepts_every_number_that_the_function_accepts() {
+    for (parameter, variable) in [
+        ("ApiKeysTtl", "API_KEYS_TTL"),
+        ("UploadExpiresIn", "UPLOAD_EXPIRES_IN"),
+        ("UploadMaxBytes", "UPLOAD_MAX_BYTES"),
+    ] {
+        let pattern = allowed_pattern(parameter);
+        let is_expected = |text: &str| !text.starts_with('0') && try_config(&[(variable, text)]).is_ok();
+
+        for text in ["86400", "604800", "5368709120"].into_iter().flat_map(edges) {
+            assert_eq!(pattern.is_match(&text), is_expected(&text), "{parameter}={text}");
+        }
+        for text in ["", "0", "1", " 1", "1 ", "1\n", "+1", "-1", "1.0", "1e3", "5e9", "0x10", "1_000", "1,000", "٣"] {
+            assert_eq!(pattern.is_match(text), is_expected(text), "{parameter}={text:?}");
+        }
+        proptest!(random_cases(), |(number in 0..6_000_000_000_u64, shift in 0..10_u32, text in "[-+0-9.,eE_ ]{0,12}")| {
+            let number = (number / 10_u64.pow(shift)).to_string();
+            prop_assert_eq!(pattern.is_match(&number), is_expected(&number), "{}={}", parameter, number);
+            prop_assert_eq!(pattern.is_match(&text), is_expected(&text), "{}={:?}", parameter, text);
+        });
+    }
+}
+
+#[test]
+fn a_deployment_accepts_only_whole_numbers_for_aws() {
+    for (parameter, accepted) in [
+        ("ReservedConcurrentExecutions", &["-1", "0", "1", "10", "999999999"][..]),
+        ("ThrottlingBurstLimit", &["1", "10", "999999999"]),
+        ("UploadExpirationInDays", &["1", "10", "999999999"]),
+    ] {
+        let pattern = allowed_pattern(parameter);
+
+        for text in
+            ["", "-1", "-1.0", "-2", "-0", "0", "01", "1", "1.0", "1e3", "10", "+1", " 1", "999999999", "1000000000"]
+        {
+            assert_eq!(pattern.is_match(text), accepted.contains(&text), "{parameter}={text:?}");
+        }
+    }
+}
+
 #[test]
 fn finds_routes_that_are_not_created() {
     let event = "Events: {Post: {Type: HttpApi, Properties: {Path: /media/}}}";
@@ -462,7 +533,9 @@ fn finds_a_stage_without_both_throttling_limits() {
     let [rate, burst] = ["ApiStage has no ThrottlingRateLimit", "ApiStage has no ThrottlingBurstLimit"];
     expect_findings("DefaultRouteSettings:", "RouteSettings:", &[rate, burst]);
     expect_findings("ThrottlingRateLimit: !Ref ThrottlingRateLimit", "ThrottlingRateLimit: 0", &[rate]);
-    expect_findings("Default: 200\n    MinValue: 1", "Default: 0\n    MinValue: 0", &[burst]);
+    expect_findings("Default: 100\n    MinValue: 1", "Default: 100\n    MinValue: 0", &[rate]);
+    let pattern = "Default: \"200\"\n    AllowedPattern: ^";
+    expect_findings(&format!("{pattern}[1-9]"), &format!("{pattern}[0-9]"), &[burst]);
 }
 
 #[test]
@@ -560,7 +633,7 @@ fn finds_settings_that_differ_from_those_of_the_code() {
     expect_findings("Variables:", "Variables:\n          UPLOAD_MIN: 1", &[unknown]);
     expect_findings("API_KEYS_TTL: !Ref ApiKeysTtl", "", &["Function does not set API_KEYS_TTL"]);
     expect_findings("API_KEYS_TTL: !Ref ApiKeysTtl", "API_KEYS_TTL: 300", &[fixed]);
-    expect_findings("Default: 3600", "Default: 60", &[default]);
+    expect_findings("Default: \"3600\"", "Default: \"60\"", &[default]);
 }
 
 #[test]

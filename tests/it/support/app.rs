@@ -15,7 +15,7 @@ use aws_types::{
 use lambda_http::{Body, Response};
 use presigned_upload::{
     app::{App, Nondeterminism},
-    config::Config,
+    config::{Config, ConfigError},
     handler::handle,
 };
 use serde_json::{Value, json};
@@ -39,10 +39,15 @@ pub(crate) const FIXED: Nondeterminism = Nondeterminism {
 pub(crate) const REAL: Nondeterminism = Nondeterminism { now: SystemTime::now, new_id: Uuid::new_v4 };
 
 /// Returns settings with a bucket, a secret and `variables`.
+#[track_caller]
 pub(crate) fn config(variables: &[(&str, &str)]) -> Config {
+    try_config(variables).unwrap()
+}
+
+pub(crate) fn try_config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let required = [("UPLOAD_BUCKET", "uploads"), ("API_KEYS_SECRET_ID", "api-keys")];
     let lookup = |name: &str| variables.iter().chain(&required).find(|pair| pair.0 == name).map(|pair| pair.1);
-    Config::from_lookup(|name| lookup(name).map(OsString::from)).unwrap()
+    Config::from_lookup(|name| lookup(name).map(OsString::from))
 }
 
 /// The endpoints that the SDK would read from `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SECRETS_MANAGER`.
