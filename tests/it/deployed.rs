@@ -350,6 +350,10 @@ async fn role_can_only_write_under_the_prefix_and_read_its_secret() {
 }
 
 /// Deploys a stack of its own, to give its role more permissions.
+///
+/// For a session of a role, `aws:PrincipalArn` is the ARN of the role on AWS, but that of the session on the local AWS.
+/// So this test puts the ARN of the session into the policy.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn>
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
 async fn bucket_policy_confines_the_role_to_the_prefix() {
@@ -362,6 +366,12 @@ async fn bucket_policy_confines_the_role_to_the_prefix() {
     let policy = json!({ "RoleName": role, "PolicyName": "everything", "PolicyDocument": everything.to_string() });
     call("iam", "put_role_policy", policy).await;
     let (s3, bucket) = (s3(&stack.role_credentials().await), stack.bucket.as_str());
+    let policy = call("s3", "get_bucket_policy", json!({ "Bucket": bucket })).await;
+    let policy = policy["Policy"].as_str().unwrap();
+    let of_session = policy
+        .replace(&format!(":iam::000000000000:role/{role}"), &format!(":sts::000000000000:assumed-role/{role}/e2e"));
+    assert_ne!(of_session, policy, "it does not name the role");
+    call("s3", "put_bucket_policy", json!({ "Bucket": bucket, "Policy": of_session })).await;
     let put = |object_key: &str| s3.put_object().bucket(bucket).key(object_key).body(ByteStream::from_static(b"a"));
 
     put("tmp/a").send().await.unwrap();

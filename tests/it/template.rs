@@ -39,7 +39,7 @@ fn findings(template: &Value) -> Vec<String> {
             "AWS::S3::Bucket" => {
                 [lifecycle(properties), protection(properties), denials(template, id), retention(resource)].concat()
             }
-            "AWS::S3::BucketPolicy" => retention(resource),
+            "AWS::S3::BucketPolicy" => [lasting_principals(properties), retention(resource)].concat(),
             "AWS::SecretsManager::Secret" => [generated_key(properties), retention(resource)].concat(),
             "AWS::Serverless::Api" | "AWS::Serverless::HttpApi" => vec!["lets SAM create an API".to_owned()],
             "AWS::Serverless::Function" => {
@@ -156,7 +156,7 @@ fn denials(template: &Value, bucket: &str) -> Vec<String> {
     // `s3:signatureAge` is in milliseconds, hence the three zeros.
     let is_old = json!({ "NumericGreaterThan": { "s3:signatureAge": { "Fn::Sub": "${UploadExpiresIn}000" } } });
     let uploads = json!({ "Fn::Sub": UPLOADS });
-    let role = json!({ "AWS": { "Fn::GetAtt": "FunctionRole.Arn" } });
+    let is_role = json!({ "ArnEquals": { "aws:PrincipalArn": { "Fn::GetAtt": "FunctionRole.Arn" } } });
     let required = [
         ("plain HTTP", everyone(json!({ "Bool": { "aws:SecureTransport": "false" } }))),
         ("Signature Version 2", everyone(json!({ "StringEquals": { "s3:signatureversion": "AWS" } }))),
@@ -164,7 +164,10 @@ fn denials(template: &Value, bucket: &str) -> Vec<String> {
             "signatures older than UploadExpiresIn",
             json!({ "Principal": "*", "Action": "s3:PutObject", "Resource": uploads, "Condition": is_old }),
         ),
-        ("the role outside the prefix", json!({ "Principal": role, "Action": "s3:*", "NotResource": uploads })),
+        (
+            "the role outside the prefix",
+            json!({ "Principal": "*", "Action": "s3:*", "NotResource": uploads, "Condition": is_role }),
+        ),
     ];
     let policies = members(&template["Resources"]).map(|(_, resource)| resource).filter(|resource| {
         resource["Type"] == "AWS::S3::BucketPolicy" && resource["Properties"]["Bucket"] == json!({ "Ref": bucket })
@@ -172,6 +175,13 @@ fn denials(template: &Value, bucket: &str) -> Vec<String> {
     let denied: Vec<_> = policies.flat_map(descendants).filter(|it| it["Effect"] == "Deny").map(scope).collect();
     let missing = required.into_iter().filter(|(_, statement)| !denied.contains(statement));
     missing.map(|(what, _)| format!("has no policy that denies {what}")).collect()
+}
+
+/// The policy of the bucket outlives the other resources. S3 rejects a policy with a principal that no longer exists.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-bucket-user-policy-specifying-principal-intro.html>
+fn lasting_principals(policy: &Value) -> Vec<String> {
+    let mut principals = descendants(policy).into_iter().filter_map(|statement| statement.get("Principal"));
+    finding_unless(principals.all(|principal| principal == "*"), "names a principal that may be deleted")
 }
 
 /// CloudFormation deletes anything that is not retained, including the uploads and the API keys in it.
@@ -593,7 +603,12 @@ fn finds_a_bucket_policy_that_denies_too_little() {
     expect_findings("aws:SecureTransport: \"false\"", "aws:SecureTransport: \"true\"", &[plain_http]);
     expect_findings("s3:signatureversion: AWS", "s3:signatureversion: AWS4-HMAC-SHA256", &[version_2]);
     expect_findings("${UploadExpiresIn}000", "${UploadExpiresIn}", &[old]);
-    expect_findings("AWS: !GetAtt FunctionRole.Arn", "AWS: !GetAtt Other.Arn", &[outside]);
+    expect_findings("PrincipalArn: !GetAtt FunctionRole.Arn", "PrincipalArn: !GetAtt Other.Arn", &[outside]);
+    expect_findings(
+        "Principal: \"*\"",
+        "Principal: {AWS: !GetAtt FunctionRole.Arn}",
+        &[plain_http, "BucketPolicy names a principal that may be deleted"],
+    );
     expect_findings("Type: AWS::S3::BucketPolicy", "Type: Other", &[plain_http, version_2, old, outside]);
     expect_findings("Effect: Deny", "Effect: Allow", &[plain_http, "BucketPolicy allows s3:*"]);
 }
