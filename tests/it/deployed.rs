@@ -498,25 +498,56 @@ async fn deleting_a_stack_keeps_its_bucket_and_secret() {
 /// The local AWS does not encrypt, so this tests only the permissions.
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn role_may_use_the_kms_key_through_s3() {
-    let kms_key = call("kms", "create_key", json!({})).await["KeyMetadata"]["Arn"].clone();
-    let stack = Stack::deploy("e2e-kms", &[("KmsKeyArn", kms_key.as_str().unwrap())]).await;
-
+async fn role_may_use_each_kms_key_through_its_service() {
+    let create_key = async || call("kms", "create_key", json!({})).await["KeyMetadata"]["Arn"].clone();
+    let (of_uploads, of_secret) = (create_key().await, create_key().await);
+    let parameters = [("KmsKeyArn", of_uploads.as_str().unwrap()), ("ApiKeysKmsKeyArn", of_secret.as_str().unwrap())];
+    let stack = Stack::deploy("e2e-kms", &parameters).await;
     let role = stack.physical_id("FunctionRole").await;
-    let policy = json!({ "RoleName": role, "PolicyName": "presigned-upload-kms" });
-    let policy = call("iam", "get_role_policy", policy).await;
 
-    assert_eq!(
-        policy["PolicyDocument"]["Statement"],
-        json!([{
-            "Effect": "Allow",
-            "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
-            "Resource": kms_key,
-            "Condition": { "StringEquals": { "kms:ViaService": "s3.eu-central-1.amazonaws.com" } },
-        }])
-    );
+    for (policy, action, kms_key, service) in [
+        ("presigned-upload-kms", json!(["kms:GenerateDataKey", "kms:Decrypt"]), of_uploads, "s3"),
+        ("presigned-upload-api-keys-kms", json!("kms:Decrypt"), of_secret.clone(), "secretsmanager"),
+    ] {
+        let policy = call("iam", "get_role_policy", json!({ "RoleName": role, "PolicyName": policy })).await;
+
+        assert_eq!(
+            policy["PolicyDocument"]["Statement"],
+            json!([{
+                "Effect": "Allow",
+                "Action": action,
+                "Resource": kms_key,
+                "Condition": { "StringEquals": { "kms:ViaService": format!("{service}.eu-central-1.amazonaws.com") } },
+            }])
+        );
+    }
+    let secret = call("secretsmanager", "describe_secret", json!({ "SecretId": stack.secret })).await;
+    assert_eq!(secret["KmsKeyId"], of_secret);
     assert_eq!(status(post(&stack.grant_post().await, file())).await, StatusCode::NO_CONTENT);
     assert_eq!(status(put(&stack.grant_put().await, file())).await, StatusCode::OK);
+}
+
+/// The local AWS accepts the property of the role but ignores it, so this test sets the boundary itself.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn uploads_need_only_the_documented_permissions_within_a_boundary() {
+    let boundary = async |name: &str, actions: &[&str]| {
+        let statement = json!({ "Effect": "Allow", "Action": actions, "Resource": "*" });
+        let policy = json!({ "Version": "2012-10-17", "Statement": [statement] });
+        let policy = json!({ "PolicyName": name, "PolicyDocument": policy.to_string() });
+        call("iam", "create_policy", policy).await["Policy"]["Arn"].as_str().unwrap().to_owned()
+    };
+    let without_s3 = boundary("e2e-without-s3", &["secretsmanager:GetSecretValue", "logs:*", "xray:*"]).await;
+    let with_s3 = boundary("e2e-with-s3", &["s3:PutObject", "secretsmanager:GetSecretValue", "logs:*", "xray:*"]).await;
+    let stack = Stack::deploy("e2e-bounded", &[("PermissionsBoundaryArn", &with_s3)]).await;
+    let role = stack.physical_id("FunctionRole").await;
+
+    for (boundary, expected) in [(without_s3, StatusCode::FORBIDDEN), (with_s3, StatusCode::NO_CONTENT)] {
+        let of_role = json!({ "RoleName": role, "PermissionsBoundary": boundary });
+        call("iam", "put_role_permissions_boundary", of_role).await;
+
+        assert_eq!(status(post(&stack.grant_post().await, file())).await, expected, "{boundary}");
+    }
 }
 
 /// Deploys stacks of its own, because it empties the buckets after each upload.

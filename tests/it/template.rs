@@ -34,13 +34,16 @@ fn findings(template: &Value) -> Vec<String> {
                 [unknown_metrics(alarm_metrics(properties)), condition(properties), notification(properties)].concat()
             }
             "AWS::CloudWatch::Dashboard" => unknown_metrics(dashboard_metrics(properties)),
+            "AWS::IAM::Role" => boundary(properties),
             "AWS::Lambda::Permission" => invocation(properties),
             "AWS::Logs::LogGroup" => finding_unless(!properties["RetentionInDays"].is_null(), "has no RetentionInDays"),
             "AWS::S3::Bucket" => {
                 [lifecycle(properties), protection(properties), denials(template, id), retention(resource)].concat()
             }
             "AWS::S3::BucketPolicy" => [lasting_principals(properties), retention(resource)].concat(),
-            "AWS::SecretsManager::Secret" => [generated_key(properties), retention(resource)].concat(),
+            "AWS::SecretsManager::Secret" => {
+                [generated_key(properties), secret_encryption(properties), retention(resource)].concat()
+            }
             "AWS::Serverless::Api" | "AWS::Serverless::HttpApi" => vec!["lets SAM create an API".to_owned()],
             "AWS::Serverless::Function" => {
                 [function(properties), logging(properties), settings(template, properties)].concat()
@@ -114,9 +117,16 @@ fn condition(alarm: &Value) -> Vec<String> {
 
 /// An alarm that does not notify the operator only changes its colour in the console.
 fn notification(alarm: &Value) -> Vec<String> {
-    let topic = json!({ "Fn::If": ["HasAlarmTopic", [{ "Ref": "AlarmTopicArn" }], { "Ref": "AWS::NoValue" }] });
+    let topic = optional("HasAlarmTopic", &json!([{ "Ref": "AlarmTopicArn" }]));
     let silent = ["AlarmActions", "OKActions"].into_iter().filter(|actions| alarm[actions] != topic);
     silent.map(|actions| format!("has {actions} that do not notify AlarmTopicArn")).collect()
+}
+
+/// Some accounts do not allow a role without a permissions boundary.
+fn boundary(role: &Value) -> Vec<String> {
+    let is_bounded =
+        role["PermissionsBoundary"] == optional("HasPermissionsBoundary", &json!({ "Ref": "PermissionsBoundaryArn" }));
+    finding_unless(is_bounded, "is not bounded by PermissionsBoundaryArn")
 }
 
 /// Without a source, any API of any account may invoke the function.
@@ -197,6 +207,11 @@ fn generated_key(secret: &Value) -> Vec<String> {
     finding_unless(length.is_some_and(|length| length >= 32), "does not generate an API key of at least 32 characters")
 }
 
+fn secret_encryption(secret: &Value) -> Vec<String> {
+    let encrypts = secret["KmsKeyId"] == optional("HasApiKeysKmsKey", &json!({ "Ref": "ApiKeysKmsKeyArn" }));
+    finding_unless(encrypts, "is not encrypted with ApiKeysKmsKeyArn")
+}
+
 /// For a function without a role, SAM creates one with managed policies. For an event without an API, it creates one
 /// that has no routes on the local AWS and a stage without limits.
 fn function(function: &Value) -> Vec<String> {
@@ -228,10 +243,13 @@ fn settings(template: &Value, function: &Value) -> Vec<String> {
 }
 
 /// Returns the permissions of the stack: the resource that grants each, the action, and the rest of the statement.
-fn permitted() -> [(&'static str, &'static str, Value); 9] {
+fn permitted() -> [(&'static str, &'static str, Value); 10] {
     let log = json!({ "Resource": { "Fn::GetAtt": "FunctionLogGroup.Arn" } });
-    let via_s3 = json!({ "StringEquals": { "kms:ViaService": { "Fn::Sub": "s3.${AWS::Region}.${AWS::URLSuffix}" } } });
-    let kms_key = json!({ "Resource": { "Ref": "KmsKeyArn" }, "Condition": via_s3 });
+    let kms_key = |parameter: &str, service: &str| {
+        let service = json!({ "Fn::Sub": format!("{service}.${{AWS::Region}}.${{AWS::URLSuffix}}") });
+        let via_service = json!({ "StringEquals": { "kms:ViaService": service } });
+        json!({ "Resource": { "Ref": parameter }, "Condition": via_service })
+    };
     // These actions of X-Ray do not support resource-level permissions.
     // <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html>
     let anything = json!({ "Resource": "*" });
@@ -243,8 +261,9 @@ fn permitted() -> [(&'static str, &'static str, Value); 9] {
         ("FunctionRole", "logs:PutLogEvents", log),
         ("FunctionRole", "xray:PutTraceSegments", anything.clone()),
         ("FunctionRole", "xray:PutTelemetryRecords", anything),
-        ("KmsKeyPolicy", "kms:GenerateDataKey", kms_key.clone()),
-        ("KmsKeyPolicy", "kms:Decrypt", kms_key),
+        ("KmsKeyPolicy", "kms:GenerateDataKey", kms_key("KmsKeyArn", "s3")),
+        ("KmsKeyPolicy", "kms:Decrypt", kms_key("KmsKeyArn", "s3")),
+        ("ApiKeysKmsKeyPolicy", "kms:Decrypt", kms_key("ApiKeysKmsKeyArn", "secretsmanager")),
     ]
 }
 
@@ -329,6 +348,11 @@ fn dashboard_metrics(dashboard: &Value) -> Vec<String> {
         }
     }
     metrics
+}
+
+/// Returns a property that is left out unless a condition is true.
+fn optional(condition: &str, value: &Value) -> Value {
+    json!({ "Fn::If": [condition, value, { "Ref": "AWS::NoValue" }] })
 }
 
 fn finding_unless(is_fine: bool, finding: &str) -> Vec<String> {
@@ -531,6 +555,50 @@ fn a_deployment_accepts_only_whole_numbers_for_aws() {
 }
 
 #[test]
+fn accepts_arns_of_every_partition() {
+    let key = "1234abcd-12ab-34cd-56ef-1234567890ab";
+    for partition in ["aws", "aws-cn", "aws-us-gov"] {
+        let kms = format!("arn:{partition}:kms:eu-central-1:111122223333:key");
+        let iam = format!("arn:{partition}:iam::111122223333:policy");
+        let sns = format!("arn:{partition}:sns:eu-central-1:111122223333");
+        let kms_keys = ["", &format!("{kms}/{key}"), &format!("{kms}/mrk-{key}")];
+        for (parameter, accepted) in [
+            ("AlarmTopicArn", &["", &format!("{sns}:alarms"), &format!("{sns}:Alarms_2-b")][..]),
+            ("ApiKeysKmsKeyArn", &kms_keys),
+            ("KmsKeyArn", &kms_keys),
+            (
+                "PermissionsBoundaryArn",
+                &[
+                    "",
+                    &format!("{iam}/a"),
+                    &format!("{iam}/b/c/D_+=,.@-"),
+                    &format!("arn:{partition}:iam::aws:policy/A"),
+                ],
+            ),
+        ] {
+            let pattern = allowed_pattern(parameter);
+            for arn in accepted {
+                assert!(pattern.is_match(arn), "{parameter}={arn}");
+            }
+            for arn in [
+                " ",
+                key,
+                "alias/uploads",
+                &kms.replace(":key", ":alias/uploads"),
+                &format!("{kms}/"),
+                &format!("{iam}/"),
+                &iam.replace(":policy", ":role/a"),
+                &format!("{iam}/a,{iam}/b c"),
+                &format!("{sns}:"),
+                &format!("{sns}:alarms:7e2a1b3c"),
+            ] {
+                assert!(!pattern.is_match(arn), "{parameter}={arn}");
+            }
+        }
+    }
+}
+
+#[test]
 fn finds_routes_that_are_not_created() {
     let event = "Events: {Post: {Type: HttpApi, Properties: {Path: /media/}}}";
     expect_findings("RouteKey: $default", "RouteKey: GET /", &[]);
@@ -585,6 +653,16 @@ fn finds_permissions_that_are_too_wide_or_missing() {
     expect_findings(put, "NotAction: s3:GetObject", &["FunctionRole allows anything", missing]);
     expect_findings(uploads, "NotResource: !GetAtt Bucket.Arn", &[excessive, missing]);
     expect_findings(uploads, "Resource: !Sub ${Bucket.Arn}/*", &[excessive, missing]);
+    expect_findings(
+        "PermissionsBoundary: !If",
+        "Tags: !If",
+        &["FunctionRole is not bounded by PermissionsBoundaryArn"],
+    );
+    expect_findings(
+        "kms:ViaService: !Sub secretsmanager",
+        "kms:ViaService: !Sub s3",
+        &["ApiKeysKmsKeyPolicy allows kms:Decrypt", "ApiKeysKmsKeyPolicy does not allow kms:Decrypt"],
+    );
     expect_findings("AssumeRolePolicyDocument:", managed, &["FunctionRole has a managed policy"]);
     expect_findings("logs:CreateLogStream, ", "", &["FunctionRole does not allow logs:CreateLogStream"]);
     expect_findings("Role: !GetAtt FunctionRole.Arn", "", &["Function leaves its policies to SAM"]);
@@ -620,6 +698,7 @@ fn finds_missing_protection_of_the_bucket_and_the_secret() {
     expect_findings("BucketOwnerEnforced", "ObjectWriter", &["Bucket accepts ACLs"]);
     expect_findings("SSEAlgorithm: aws:kms", "SSEAlgorithm: AES256", &["Bucket does not encrypt with KmsKeyArn"]);
     expect_findings("UpdateReplacePolicy: Retain", "", &[no_retention]);
+    expect_findings("KmsKeyId: !If", "Tags: !If", &["ApiKeys is not encrypted with ApiKeysKmsKeyArn"]);
     expect_findings(
         "PasswordLength: 40",
         "PasswordLength: 8",
