@@ -100,7 +100,7 @@ def run():
     with running_aws():
         with step("deploying template.yaml to it with sam deploy"):
             stack = deploy(STACK, {"S3ForcePathStyle": "true"})
-        log_group = f"/aws/lambda/{STACK}"
+        log_group = f"/presigned-upload/{STACK}"
         with step(f"uploading {FILE.name} through it and reading it back"):
             try:
                 upload_and_read_back(stack)

@@ -275,7 +275,7 @@ async fn logs_the_metrics_of_a_grant_but_no_secret() {
     let stack = default_stack().await;
     let grant = stack.grant_post().await;
 
-    let log = call("logs", "filter_log_events", json!({ "logGroupName": "/aws/lambda/e2e-default" })).await;
+    let log = call("logs", "filter_log_events", json!({ "logGroupName": "/presigned-upload/e2e-default" })).await;
 
     let messages: Vec<_> = log["events"].as_array().unwrap().iter().map(|it| it["message"].as_str().unwrap()).collect();
     let function_name = stack.physical_id("Function").await;

@@ -36,7 +36,7 @@ fn findings(template: &Value) -> Vec<String> {
             "AWS::CloudWatch::Dashboard" => unknown_metrics(dashboard_metrics(properties)),
             "AWS::IAM::Role" => boundary(properties),
             "AWS::Lambda::Permission" => invocation(properties),
-            "AWS::Logs::LogGroup" => finding_unless(!properties["RetentionInDays"].is_null(), "has no RetentionInDays"),
+            "AWS::Logs::LogGroup" => log_group(properties),
             "AWS::S3::Bucket" => {
                 [lifecycle(properties), protection(properties), denials(template, id), retention(resource)].concat()
             }
@@ -95,10 +95,22 @@ fn access_log(stage: &Value) -> Vec<String> {
     variables.filter(|name| !SAFE.contains(name)).map(|name| format!("logs {name} without escaping it")).collect()
 }
 
-/// CloudWatch extracts the metrics from the function's lines at INFO.
+/// A deployment fails if a log group exists, and Lambda creates `/aws/lambda/NAME` for a function.
+fn log_group(log_group: &Value) -> Vec<String> {
+    let is_of_lambda = texts(&log_group["LogGroupName"]).iter().any(|name| name.starts_with("/aws/lambda/"));
+    [
+        finding_unless(!is_of_lambda, "may have the name of another function's log group"),
+        finding_unless(!log_group["RetentionInDays"].is_null(), "has no RetentionInDays"),
+    ]
+    .concat()
+}
+
+/// CloudWatch extracts the metrics from the function's lines at INFO, if its role may write them.
 fn logging(function: &Value) -> Vec<String> {
     let config = &function["LoggingConfig"];
-    let logs = config["LogFormat"] == "JSON" && config["ApplicationLogLevel"] == "INFO";
+    let logs = config["LogFormat"] == "JSON"
+        && config["ApplicationLogLevel"] == "INFO"
+        && config["LogGroup"] == json!({ "Ref": "FunctionLogGroup" });
     finding_unless(logs, "does not log its metrics")
 }
 
@@ -618,9 +630,11 @@ fn finds_a_stage_without_both_throttling_limits() {
 
 #[test]
 fn finds_a_function_that_does_not_log_its_metrics() {
-    for (text, replacement) in
-        [("ApplicationLogLevel: INFO", "ApplicationLogLevel: WARN"), ("LogFormat: JSON", "LogFormat: Text")]
-    {
+    for (text, replacement) in [
+        ("ApplicationLogLevel: INFO", "ApplicationLogLevel: WARN"),
+        ("LogFormat: JSON", "LogFormat: Text"),
+        ("LogGroup: !Ref FunctionLogGroup", "LogGroup: !Ref ApiLogGroup"),
+    ] {
         expect_findings(text, replacement, &["Function does not log its metrics"]);
     }
 }
@@ -717,6 +731,14 @@ fn finds_uploads_and_logs_that_are_kept_forever() {
     expect_findings("Prefix: !Ref UploadPrefix", "Prefix: other/", &missing);
     expect_findings("NoncurrentVersionExpiration:", "Unknown:", &missing[1..2]);
     expect_findings("RetentionInDays: !Ref LogRetentionInDays", "", &["ApiLogGroup has no RetentionInDays"]);
+}
+
+#[test]
+fn finds_a_log_group_that_may_already_exist() {
+    let name = "LogGroupName: !Sub /presigned-upload/${AWS::StackName}";
+    let collision = "FunctionLogGroup may have the name of another function's log group";
+    expect_findings(name, "LogGroupName: !Sub /aws/lambda/${AWS::StackName}", &[collision]);
+    expect_findings(name, "LogGroupName: /aws/lambda/presigned-upload", &[collision]);
 }
 
 #[test]
