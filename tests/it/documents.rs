@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::support::{
     app::{API_KEY, Endpoints, FIXED, app, config, json_of, sdk_config},
-    events::HttpApiEvent,
+    events::{HttpApiEvent, request},
     files::{read, yaml},
     upload::alterations::{FORM_ALTERATIONS, URL_ALTERATIONS},
 };
@@ -202,6 +202,19 @@ fn operate_explains_each_alarm() {
     let documented = operate.table("## Alarms").into_iter().map(|row| row[0]);
 
     assert_eq!(documented.collect::<BTreeSet<_>>(), alarms.map(|(id, _)| id.as_str()).collect());
+}
+
+#[tokio::test]
+async fn event_in_operate_warms_an_instance() {
+    let operate = read("docs/operate.md");
+    let (_, section) = operate.split_once("\n## Keep an instance warm\n").unwrap();
+    let (_, event) = section.split_once("```json\n").unwrap();
+    let (event, _) = event.split_once("```").unwrap();
+
+    let response = handle(&app(&[], None, FIXED).await, request(event)).await;
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(json_of(&response)["status"], "healthy");
 }
 
 #[test]
