@@ -115,7 +115,7 @@ fn readme_lists_the_settings_with_their_defaults() {
 
 /// Returns the statuses and codes of all errors, from the source of the `match` that assigns them: `Error` is
 /// non-exhaustive, so a list of its variants here would miss a new one.
-fn status_codes() -> BTreeSet<(u16, String)> {
+pub(crate) fn status_codes() -> BTreeSet<(u16, String)> {
     let source = read("src/error.rs");
     let pairs = source.split("(StatusCode::").skip(1).map(|rest| {
         let (pair, _) = rest.split_once(')').unwrap();

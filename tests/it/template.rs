@@ -6,13 +6,15 @@
 
 use std::{borrow::Borrow, iter};
 
-use presigned_upload::{config::Config, handler::TIME_LIMIT, metrics::NAMESPACE, object_key::MAX_PREFIX_BYTES};
+use presigned_upload::{
+    config::Config, handler::TIME_LIMIT, metrics::NAMESPACE, object_key::MAX_PREFIX_BYTES, route::ROUTES,
+};
 use proptest::{prelude::ProptestConfig, prop_assert, prop_assert_eq, proptest, string::string_regex};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use crate::{
-    documents::written_metrics,
+    documents::{status_codes, written_metrics},
     support::{
         app::try_config,
         files::{read, yaml},
@@ -31,12 +33,14 @@ fn findings(template: &Value) -> Vec<String> {
             "AWS::ApiGatewayV2::Route" => route(properties),
             "AWS::ApiGatewayV2::Stage" => [throttling(template, properties), access_log(properties)].concat(),
             "AWS::CloudWatch::Alarm" => {
-                [unknown_metrics(alarm_metrics(properties)), condition(properties), notification(properties)].concat()
+                let metrics = unknown_metrics(template, vec![alarm_metric(properties)]);
+                [metrics, condition(properties), notification(properties)].concat()
             }
-            "AWS::CloudWatch::Dashboard" => unknown_metrics(dashboard_metrics(properties)),
+            "AWS::CloudWatch::Dashboard" => dashboard(template, properties),
             "AWS::IAM::Role" => boundary(properties),
             "AWS::Lambda::Permission" => invocation(properties),
             "AWS::Logs::LogGroup" => log_group(properties),
+            "AWS::Logs::MetricFilter" => metric_filter(template, properties),
             "AWS::S3::Bucket" => {
                 [lifecycle(properties), protection(properties), denials(template, id), retention(resource)].concat()
             }
@@ -307,11 +311,25 @@ fn scope(statement: &Value) -> Value {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// The metrics of AWS in alarms and on the dashboard, and the metric of the filter on the API's access log.
+/// A metric filter can only use members of the lines in its log group.
+fn metric_filter(template: &Value, filter: &Value) -> Vec<String> {
+    let logs = members(&template["Resources"]).map(|(_, resource)| &resource["Properties"]["AccessLogSettings"]);
+    let log_group = json!({ "Fn::GetAtt": format!("{}.Arn", filter["LogGroupName"]["Ref"].as_str().unwrap()) });
+    let formats = logs.filter(|log| log["DestinationArn"] == log_group).map(|log| log["Format"].as_str().unwrap());
+    let lines: Vec<Value> = formats.map(|format| serde_json::from_str(format).unwrap()).collect();
+    let used = texts(filter).into_iter().flat_map(|text| text.split("$.").skip(1)).map(|rest| {
+        let end = rest.find(|it: char| !it.is_alphanumeric() && it != '_').unwrap_or(rest.len());
+        rest.split_at(end).0
+    });
+    let unknown = used.filter(|name| lines.iter().all(|line| line.get(name).is_none()));
+    unknown.map(|name| format!("reads {name}, which the log does not contain")).collect()
+}
+
+/// The metrics of AWS in alarms and on the dashboard.
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html>
 /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html>
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html>
-const OTHER_METRICS: [&str; 9] = [
+const AWS_METRICS: [&str; 8] = [
     "AWS/ApiGateway 4xx by ApiId",
     "AWS/ApiGateway 5xx by ApiId",
     "AWS/ApiGateway Count by ApiId",
@@ -320,46 +338,89 @@ const OTHER_METRICS: [&str; 9] = [
     "AWS/Lambda ConcurrentExecutions by FunctionName",
     "AWS/Lambda Errors by FunctionName",
     "AWS/Lambda Throttles by FunctionName",
-    "presigned-upload throttled by api_id",
 ];
 
-/// An alarm on a metric that nothing writes never goes off. A metric is written as `NAMESPACE NAME by DIMENSION, ...`.
-fn unknown_metrics(metrics: Vec<String>) -> Vec<String> {
-    let written = written_metrics();
-    let known = written.iter().map(|it| metric(NAMESPACE, &it.name, &it.dimensions));
-    let known: Vec<_> = known.chain(OTHER_METRICS.map(str::to_owned)).collect();
-    let unknown = metrics.into_iter().filter(|metric| !known.contains(metric));
-    unknown.map(|metric| format!("has no metric {metric}")).collect()
+/// A metric of an alarm or on the dashboard. The dimensions of a `SEARCH` can have any value.
+struct ShownMetric<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    dimensions: Vec<(&'a str, Option<&'a str>)>,
 }
 
+/// An alarm on a metric that nothing writes never goes off, and neither does one on a value that no dimension has.
+fn unknown_metrics(template: &Value, shown: Vec<ShownMetric<'_>>) -> Vec<String> {
+    let written = written_metrics();
+    let written = written.iter().map(|it| metric(NAMESPACE, &it.name, &it.dimensions));
+    let filters = members(&template["Resources"]).map(|(_, filter)| &filter["Properties"]["MetricTransformations"]);
+    let filtered = filters.flat_map(descendants).filter(|it| !it["MetricName"].is_null()).map(|it| {
+        let dimensions: Vec<_> =
+            descendants(&it["Dimensions"]).into_iter().filter_map(|it| it["Key"].as_str()).collect();
+        metric(it["MetricNamespace"].as_str().unwrap(), it["MetricName"].as_str().unwrap(), &dimensions)
+    });
+    let known: Vec<_> = written.chain(filtered).chain(AWS_METRICS.map(str::to_owned)).collect();
+    let mut unknown = Vec::new();
+    for ShownMetric { namespace, name, dimensions } in shown {
+        let (names, values): (Vec<_>, Vec<_>) = dimensions.into_iter().unzip();
+        let metric = metric(namespace, name, &names);
+        let values = names.iter().zip(values).filter_map(|(name, value)| Some((name, value?)));
+        if known.contains(&metric) {
+            let never_written = values.filter(|(name, value)| !is_written(name, value));
+            unknown.extend(never_written.map(|(name, value)| format!("has no metric {metric} with {name}={value}")));
+        } else {
+            unknown.push(format!("has no metric {metric}"));
+        }
+    }
+    unknown
+}
+
+/// Writes a metric as `NAMESPACE NAME by DIMENSION, ...`.
 fn metric(namespace: &str, name: &str, dimensions: &[impl Borrow<str>]) -> String {
     format!("{namespace} {name} by {}", dimensions.join(", "))
 }
 
-fn alarm_metrics(alarm: &Value) -> Vec<String> {
+fn is_written(dimension: &str, value: &str) -> bool {
+    match dimension {
+        "ApiId" | "api_id" => value == "Api",
+        "FunctionName" | "function_name" => value == "Function",
+        "RuleName" => value == "UploadRule",
+        "code" => status_codes().iter().any(|(_, code)| code == value),
+        "route" => ROUTES.iter().any(|route| route.path == value),
+        _ => false,
+    }
+}
+
+fn alarm_metric(alarm: &Value) -> ShownMetric<'_> {
+    let text = |value: &'static str| alarm[value].as_str().unwrap();
     let dimensions = alarm["Dimensions"].as_array().unwrap().iter();
-    let dimensions: Vec<_> = dimensions.map(|it| it["Name"].as_str().unwrap()).collect();
-    vec![metric(alarm["Namespace"].as_str().unwrap(), alarm["MetricName"].as_str().unwrap(), &dimensions)]
+    let dimensions = dimensions.map(|it| (it["Name"].as_str().unwrap(), texts(&it["Value"]).first().copied()));
+    ShownMetric { namespace: text("Namespace"), name: text("MetricName"), dimensions: dimensions.collect() }
 }
 
 /// A dashboard names one metric as `[NAMESPACE, NAME, DIMENSION, VALUE, .., {OPTIONS}]`, and several by a `SEARCH`.
-fn dashboard_metrics(dashboard: &Value) -> Vec<String> {
-    let body: Value = serde_json::from_str(dashboard["DashboardBody"]["Fn::Sub"].as_str().unwrap()).unwrap();
+fn dashboard_metrics(body: &Value) -> Vec<ShownMetric<'_>> {
     let widgets = body["widgets"].as_array().unwrap().iter();
-    let mut metrics = Vec::new();
-    for shown in widgets.flat_map(|widget| widget["properties"]["metrics"].as_array().unwrap()) {
+    let shown = widgets.flat_map(|widget| widget["properties"]["metrics"].as_array().unwrap());
+    let metrics = shown.map(|shown| {
         if let Some(expression) = shown[0]["expression"].as_str() {
             let (_, schema) = expression.split_once("{\"").unwrap();
             let (schema, rest) = schema.split_once("\"}").unwrap();
-            let schema: Vec<_> = schema.split("\",\"").collect();
+            let (namespace, dimensions) = schema.split_once("\",\"").unwrap();
             let (_, name) = rest.split_once("MetricName=\"").unwrap();
-            metrics.push(metric(schema[0], name.split('"').next().unwrap(), &schema[1..]));
+            let dimensions = dimensions.split("\",\"").map(|name| (name, None)).collect();
+            ShownMetric { namespace, name: name.split('"').next().unwrap(), dimensions }
         } else {
             let texts: Vec<_> = shown.as_array().unwrap().iter().map_while(Value::as_str).collect();
-            metrics.push(metric(texts[0], texts[1], &texts[2..].iter().copied().step_by(2).collect::<Vec<_>>()));
+            let dimensions =
+                texts[2..].chunks(2).map(|it| (it[0], Some(it[1].trim_matches(['$', '{', '}'])))).collect();
+            ShownMetric { namespace: texts[0], name: texts[1], dimensions }
         }
-    }
-    metrics
+    });
+    metrics.collect()
+}
+
+fn dashboard(template: &Value, dashboard: &Value) -> Vec<String> {
+    let body = serde_json::from_str(dashboard["DashboardBody"]["Fn::Sub"].as_str().unwrap()).unwrap();
+    unknown_metrics(template, dashboard_metrics(&body))
 }
 
 /// Returns a property that is left out unless a condition is true.
@@ -764,4 +825,46 @@ fn finds_alarms_and_widgets_that_show_nothing() {
     expect_findings("\"cold_start\", \"function_name\"", "\"cold_start\", \"route\"", &[cold_start]);
     expect_findings(r#"\"function_name\",\"code\""#, r#"\"code\""#, &[errors]);
     expect_findings("AlarmActions: !If [HasAlarmTopic,", "AlarmActions: !If [Other,", &[silent]);
+    let throttled = "has no metric presigned-upload throttled by api_id";
+    for (text, replacement) in [("Key: api_id", "Key: api"), ("MetricName: throttled", "MetricName: rejected")] {
+        let [alarm, dashboard] = ["ApiThrottleAlarm", "Dashboard"].map(|id| format!("{id} {throttled}"));
+        expect_findings(text, replacement, &[&alarm, &dashboard]);
+    }
+}
+
+#[test]
+fn finds_values_that_nothing_writes() {
+    let filter = |name: &str| format!("ApiThrottleFilter reads {name}, which the log does not contain");
+    expect_findings("$.status = ", "$.statusCode = ", &[&filter("statusCode")]);
+    expect_findings("Value: $.apiId", "Value: $.api_id", &[&filter("api_id")]);
+    expect_findings("\"status\":", "\"code\":", &[&filter("status")]);
+    expect_findings(
+        "LogGroupName: !Ref ApiLogGroup",
+        "LogGroupName: !Ref FunctionLogGroup",
+        &[&filter("status"), &filter("apiId")],
+    );
+    for (text, replacement, finding) in [
+        (
+            "Name: ApiId, Value: !Ref Api",
+            "Name: ApiId, Value: !Ref ApiStage",
+            "ServerErrorAlarm has no metric AWS/ApiGateway 5xx by ApiId with ApiId=ApiStage",
+        ),
+        (
+            "Value: unauthorized",
+            "Value: forbidden",
+            "UnauthorizedAlarm has no metric presigned-upload errors by function_name, code with code=forbidden",
+        ),
+        (
+            "\"route\", \"/media/\"",
+            "\"route\", \"/media\"",
+            "Dashboard has no metric presigned-upload granted by function_name, route with route=/media",
+        ),
+        (
+            "\"RuleName\", \"${UploadRule}\"",
+            "\"RuleName\", \"${Api}\"",
+            "Dashboard has no metric AWS/Events TriggeredRules by RuleName with RuleName=Api",
+        ),
+    ] {
+        expect_findings(text, replacement, &[finding]);
+    }
 }
