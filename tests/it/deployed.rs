@@ -564,19 +564,22 @@ async fn rejects_every_altered_upload() {
         Method::POST => limited.grant_post().await,
         _ => stack.grant("/v1/assets/presign", &png).await,
     };
-    let stored = async || {
-        let mut is_stored = false;
+    let take_objects = async || {
+        let mut taken = Vec::new();
         for bucket in [&limited.bucket, &stack.bucket, "other"] {
             let objects = s3.list_objects_v2().bucket(bucket).send().await.unwrap();
             for object in objects.contents() {
-                s3.delete_object().bucket(bucket).key(object.key().unwrap()).send().await.unwrap();
-                is_stored = true;
+                let object_key = object.key().unwrap();
+                s3.delete_object().bucket(bucket).key(object_key).send().await.unwrap();
+                taken.push((object_key.to_owned(), usize::try_from(object.size().unwrap()).unwrap()));
             }
         }
-        is_stored
+        Some(taken)
     };
+    let role = stack.role_credentials().await;
 
-    let unexpected = unexpected_outcomes(Server::Ministack, &client(), grant, stored).await;
+    let session_token = role.session_token().unwrap();
+    let unexpected = unexpected_outcomes(Server::Ministack, &client(), session_token, grant, take_objects).await;
 
     assert_eq!(unexpected, [""; 0]);
 }

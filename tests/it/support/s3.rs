@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::support::{
     app::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
     server::serve,
+    upload::alterations::Objects,
 };
 
 /// An S3 server with two buckets, which start empty.
@@ -48,9 +49,9 @@ impl S3 {
         self.bucket_folders().all(|bucket| fs::read_dir(bucket).unwrap().next().is_none())
     }
 
-    /// Removes all objects and returns their keys.
-    pub(crate) fn take_objects(&self) -> Vec<String> {
-        let mut object_keys = Vec::new();
+    /// Removes all objects and returns them.
+    pub(crate) fn take_objects(&self) -> Objects {
+        let mut objects = Vec::new();
         for bucket in self.bucket_folders() {
             let mut folders = vec![bucket.clone()];
             while let Some(folder) = folders.pop() {
@@ -59,13 +60,14 @@ impl S3 {
                     if path.is_dir() {
                         folders.push(path);
                     } else {
-                        object_keys.push(path.strip_prefix(&bucket).unwrap().to_str().unwrap().to_owned());
+                        let object_key = path.strip_prefix(&bucket).unwrap().to_str().unwrap().to_owned();
+                        objects.push((object_key, fs::read(path).unwrap().len()));
                     }
                 }
             }
             fs::remove_dir_all(&bucket).unwrap();
             fs::create_dir(&bucket).unwrap();
         }
-        object_keys
+        objects
     }
 }
