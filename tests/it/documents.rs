@@ -16,7 +16,7 @@ use crate::support::{
     app::{API_KEY, Endpoints, FIXED, app, config, json_of, sdk_config},
     events::{HttpApiEvent, request},
     files::{read, yaml},
-    upload::alterations::{FORM_ALTERATIONS, URL_ALTERATIONS},
+    upload::alterations::{BOUND_URL_ALTERATIONS, FORM_ALTERATIONS, URL_ALTERATIONS},
 };
 
 /// The start of a shell block that `deployed` does not run.
@@ -233,7 +233,7 @@ fn deploy_lists_the_parameters_with_their_defaults() {
 
 #[test]
 fn documents_state_the_number_of_alterations() {
-    let (forms, urls) = (FORM_ALTERATIONS.len(), URL_ALTERATIONS.len());
+    let (forms, urls) = (FORM_ALTERATIONS.len(), URL_ALTERATIONS.len() + BOUND_URL_ALTERATIONS.len());
     for (document, expected) in [
         ("SECURITY.md", format!("{forms} alterations of a form and {urls} of a URL")),
         ("README.md", format!("{forms} altered forms and {urls} altered URLs")),

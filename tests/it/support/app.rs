@@ -100,12 +100,16 @@ pub(crate) async fn app(variables: &[(&str, &str)], s3: Option<&S3>, nondetermin
 /// Asks for a presigned POST.
 pub(crate) async fn grant_post(app: &App, file_name: &str, content_type: &str) -> Value {
     let body = json!({ "fileName": file_name, "fileType": content_type });
-    granted(&handle(app, HttpApiEvent::post("/media/", &body).request()).await)
+    grant(app, "/media/", &body).await
 }
 
 /// Asks for a presigned PUT.
 pub(crate) async fn grant_put(app: &App, body: &Value) -> Value {
-    granted(&handle(app, HttpApiEvent::post("/v1/assets/presign", body).request()).await)
+    grant(app, "/v1/assets/presign", body).await
+}
+
+pub(crate) async fn grant(app: &App, path: &str, body: &Value) -> Value {
+    granted(&handle(app, HttpApiEvent::post(path, body).request()).await)
 }
 
 /// Returns the grant in a response, which must be a 200.

@@ -20,12 +20,17 @@ pub(crate) fn file() -> Vec<u8> {
     [&(0..=255).collect::<Vec<u8>>()[..], b"\r\n--boundary\r\n\0"].concat()
 }
 
+/// Returns the members of an object of strings.
+fn pairs(object: &Value) -> impl Iterator<Item = (String, String)> {
+    object.as_object().unwrap().iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+}
+
 /// One upload, as it is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Upload {
     method: Method,
     url: String,
-    headers: Vec<(&'static str, String)>,
+    headers: Vec<(String, String)>,
     /// The fields of a form, in order; none for a PUT. [`FILE`] has an empty value here, and is sent with `file`.
     fields: Vec<(String, String)>,
     file: Vec<u8>,
@@ -36,15 +41,18 @@ pub(crate) struct Upload {
 impl Upload {
     /// Returns the upload that a grant from `POST /media/` permits.
     pub(crate) fn post(grant: &Value, file: Vec<u8>) -> Self {
-        let fields = grant["fields"].as_object().unwrap();
-        let fields = fields.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
-        let fields = fields.chain([(FILE.to_owned(), String::new())]).collect();
+        let fields = pairs(&grant["fields"]).chain([(FILE.to_owned(), String::new())]).collect();
         Self { fields, ..Self::new(Method::POST, grant, file) }
     }
 
-    /// Returns the upload that a grant from `POST /v1/assets/presign` permits.
+    /// Returns the upload that a grant from `POST /v1/assets/presign` permits; `content_type` is for a grant that does
+    /// not list the headers to send.
     pub(crate) fn put(grant: &Value, content_type: Option<&str>, file: Vec<u8>) -> Self {
-        let headers = content_type.map(|content_type| ("content-type", content_type.to_owned())).into_iter().collect();
+        let content_type = content_type.map(|content_type| ("Content-Type".to_owned(), content_type.to_owned()));
+        let headers = match grant.get("headers") {
+            Some(headers) => pairs(headers).collect(),
+            None => content_type.into_iter().collect(),
+        };
         Self { headers, ..Self::new(Method::PUT, grant, file) }
     }
 

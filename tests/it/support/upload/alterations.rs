@@ -3,15 +3,18 @@
 //! The tables are for any S3 server: `uploads` tries them on `s3s` and on a server that the environment names,
 //! `deployed` on the local AWS. <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html> lists the codes.
 
-use reqwest::{Client, Method, Url};
-use serde_json::Value;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use reqwest::{Client, Url};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::support::upload::Upload;
 
+mod bound_urls;
 mod forms;
 mod urls;
 
-pub(crate) use self::{forms::FORM_ALTERATIONS, urls::URL_ALTERATIONS};
+pub(crate) use self::{bound_urls::BOUND_URL_ALTERATIONS, forms::FORM_ALTERATIONS, urls::URL_ALTERATIONS};
 
 /// An S3 server to try the alterations on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +32,12 @@ pub(crate) struct Alteration {
     name: &'static str,
     alter: fn(&mut Upload, &Other),
     refusals: Refusals,
-    /// The servers that store the file as granted, in spite of the alteration.
+    /// Whether the upload succeeds once, without the alteration, before it is sent with it.
+    is_second: bool,
+    /// The servers that accept it, and store a file of the granted size under the granted object key.
     accepted_by: &'static [Server],
+    /// The servers that reject it, but have stored the file by then.
+    stored_by: &'static [Server],
 }
 
 /// What an uploader may know besides the grant to alter.
@@ -53,9 +60,13 @@ const INVALID_ARGUMENT: Refusals = &[(400, "InvalidArgument")];
 const INVALID_TOKEN: Refusals = &[(400, "InvalidToken")];
 const INVALID_ACCESS_KEY: Refusals = &[(403, "InvalidAccessKeyId")];
 const NO_TOKEN: Refusals = &[(403, "InvalidAccessKeyId"), (400, "InvalidToken")];
+const TOO_SMALL: Refusals = &[(400, "EntityTooSmall")];
 const TOO_LARGE: Refusals = &[(400, "EntityTooLarge")];
 const NO_LENGTH: Refusals = &[(411, "MissingContentLength")];
 const NO_LENGTH_OR_TOO_LARGE: Refusals = &[(411, "MissingContentLength"), (400, "EntityTooLarge")];
+const NO_LENGTH_OR_MISMATCH: Refusals = &[(411, "MissingContentLength"), (403, "SignatureDoesNotMatch")];
+const WRONG_CHECKSUM: Refusals = &[(400, "BadDigest")];
+const TWO_CHECKSUMS: Refusals = &[(400, "InvalidRequest"), (403, "AccessDenied"), (400, "BadDigest")];
 const WRONG_NUMBER_OF_FILES: Refusals = &[(400, "IncorrectNumberOfFilesInPostRequest"), (400, "InvalidArgument")];
 const INVALID_QUERY: Refusals = &[(400, "AuthorizationQueryParametersError")];
 const INVALID_QUERY_OR_MISMATCH: Refusals =
@@ -66,16 +77,37 @@ const NONE: Refusals = &[];
 const BOTH: &[Server] = &[Server::S3s, Server::Ministack];
 const ALL: &[Server] = &[Server::S3s, Server::Ministack, Server::Third];
 
-/// The largest file, in bytes, that the grants for [`unexpected_outcomes`] permit.
-pub(crate) const MAX_BYTES: usize = 1000;
+const FILE_CONTENT: [u8; 1000] = [b'a'; 1000];
 
 const fn alteration(name: &'static str, refusals: Refusals, alter: fn(&mut Upload, &Other)) -> Alteration {
-    Alteration { name, alter, refusals, accepted_by: &[] }
+    Alteration { name, alter, refusals, is_second: false, accepted_by: &[], stored_by: &[] }
 }
 
 impl Alteration {
     const fn accepted_by(self, accepted_by: &'static [Server]) -> Self {
         Self { accepted_by, ..self }
+    }
+
+    const fn stored_by(self, stored_by: &'static [Server]) -> Self {
+        Self { stored_by, ..self }
+    }
+
+    const fn after_another_upload(self) -> Self {
+        Self { is_second: true, ..self }
+    }
+
+    /// Whether this is the response of S3, or of a server that differs as the table says.
+    fn is_expected(&self, server: Server, status: u16, code: &str) -> bool {
+        match server {
+            _ if self.accepted_by.contains(&server) => status < 300,
+            Server::Ministack => self.refusals.contains(&(status, code)),
+            Server::S3s | Server::Third => status >= 400,
+        }
+    }
+
+    /// Whether the server stores a file, which has to be as granted.
+    fn is_stored_by(&self, server: Server) -> bool {
+        self.is_second || self.accepted_by.contains(&server) || self.stored_by.contains(&server)
     }
 }
 
@@ -85,50 +117,59 @@ pub(crate) type Objects = Vec<(String, usize)>;
 /// Tries every alteration, and describes each one that the server did not reject as S3 would, or that is marked as
 /// accepted but did not store the file as granted.
 ///
-/// `session_token` is the one of another session. `grant` asks for a PNG of at most [`MAX_BYTES`], by either method.
+/// `session_token` is the one of another session. `grant` sends a request with this path and body to the function.
 /// `take_objects` removes all objects and returns them, or `None` if the test cannot see them.
 pub(crate) async fn unexpected_outcomes(
     server: Server,
     client: &Client,
     session_token: &str,
-    grant: impl AsyncFn(&Method) -> Value,
+    grant: impl AsyncFn(&str, &Value) -> Value,
     take_objects: impl AsyncFn() -> Option<Objects>,
 ) -> Vec<String> {
-    let forms = FORM_ALTERATIONS.iter().map(|alteration| (Method::POST, alteration));
-    let urls = URL_ALTERATIONS.iter().map(|alteration| (Method::PUT, alteration));
+    let tables = tables();
+    let rows = tables.iter().flat_map(|(path, body, table)| table.iter().map(move |row| (*path, body, row)));
     let mut unexpected = Vec::new();
-    for (method, alteration) in forms.chain(urls) {
-        let upload = |grant: &Value| match method {
-            Method::POST => Upload::post(grant, vec![b'a'; MAX_BYTES]),
-            _ => Upload::put(grant, Some("image/png"), vec![b'a'; MAX_BYTES]),
+    for (path, body, alteration) in rows {
+        let upload = |grant: &Value| match path {
+            "/media/" => Upload::post(grant, FILE_CONTENT.to_vec()),
+            _ => Upload::put(grant, Some("image/png"), FILE_CONTENT.to_vec()),
         };
-        let grant_to_alter = grant(&method).await;
-        let other = Other { upload: upload(&grant(&method).await), session_token: session_token.to_owned() };
-        let mut altered = upload(&grant_to_alter);
+        let granted = grant(path, body).await;
+        let object_key = granted.get("fileKey").unwrap_or(&granted["key"]).as_str().unwrap();
+        let other = Other { upload: upload(&grant(path, body).await), session_token: session_token.to_owned() };
+        if alteration.is_second {
+            assert!(upload(&granted).request(client).send().await.unwrap().status().is_success());
+        }
+        let mut altered = upload(&granted);
         (alteration.alter)(&mut altered, &other);
 
         let response = altered.request(client).send().await.unwrap();
 
         let status = response.status().as_u16();
-        let body = response.text().await.unwrap();
-        let code = error_code(&body);
+        let xml = response.text().await.unwrap();
+        let code = error_code(&xml);
         let stored = take_objects().await;
-        let is_stored = |objects: &[_]| stored.as_ref().is_none_or(|stored| stored == objects);
-        let is_expected = if alteration.accepted_by.contains(&server) {
-            let object_key = grant_to_alter.get("fileKey").unwrap_or(&grant_to_alter["key"]);
-            status < 300 && is_stored(&[(object_key.as_str().unwrap().to_owned(), MAX_BYTES)])
-        } else {
-            let is_refused = match server {
-                Server::Ministack => alteration.refusals.contains(&(status, code)),
-                Server::S3s | Server::Third => status >= 400,
-            };
-            is_refused && is_stored(&[])
-        };
-        if !is_expected {
-            unexpected.push(format!("{method}, {}: {status} {code}, stored: {stored:?}", alteration.name));
+        let expected = alteration.is_stored_by(server).then(|| (object_key.to_owned(), FILE_CONTENT.len()));
+        let is_stored_as_expected = stored.as_ref().is_none_or(|stored| stored.iter().eq(&expected));
+        if !alteration.is_expected(server, status, code) || !is_stored_as_expected {
+            unexpected.push(format!("{path}, {}: {status} {code}, stored: {stored:?}", alteration.name));
         }
     }
     unexpected
+}
+
+/// Returns the path and the body of a request for a grant, and the alterations of this grant.
+fn tables() -> [(&'static str, Value, &'static [Alteration]); 3] {
+    let [mut form, url, mut bound] = [(); 3].map(|()| json!({ "fileName": "a.png", "fileType": "image/png" }));
+    form["fileSize"] = FILE_CONTENT.len().into();
+    bound["fileSize"] = FILE_CONTENT.len().into();
+    bound["checksumSha256"] = BASE64_STANDARD.encode(Sha256::digest(FILE_CONTENT)).into();
+    bound["overwrite"] = false.into();
+    [
+        ("/media/", form, &FORM_ALTERATIONS),
+        ("/v1/assets/presign", url, &URL_ALTERATIONS),
+        ("/v1/assets/presign", bound, &BOUND_URL_ALTERATIONS),
+    ]
 }
 
 /// Returns the code in an error of S3, or an empty string.
@@ -188,7 +229,21 @@ impl Upload {
         self.url = url.into();
     }
 
-    fn add_header(&mut self, name: &'static str, value: &str) {
-        self.headers.push((name, value.to_owned()));
+    fn add_header(&mut self, name: &str, value: &str) {
+        self.headers.push((name.to_owned(), value.to_owned()));
+    }
+
+    #[track_caller]
+    fn header(&mut self, name: &str) -> &mut String {
+        &mut self.headers.iter_mut().find(|header| header.0 == name).unwrap_or_else(|| panic!("no header {name}")).1
+    }
+
+    fn set_header(&mut self, name: &str, value: &str) {
+        value.clone_into(self.header(name));
+    }
+
+    fn remove_header(&mut self, name: &str) {
+        self.header(name);
+        self.headers.retain(|header| header.0 != name);
     }
 }

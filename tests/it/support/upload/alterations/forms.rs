@@ -9,15 +9,16 @@ use serde_json::{Value, json};
 use crate::support::upload::{
     FILE, Upload,
     alterations::{
-        ACCESS_KEY_ID, ALL, Alteration, BASIC, BOTH, CUSTOMER_KEY, DATE, DENIED, INVALID_ACCESS_KEY, INVALID_ARGUMENT,
-        INVALID_TOKEN, MAX_BYTES, MISMATCH, NO_LENGTH, NO_LENGTH_OR_TOO_LARGE, NO_TOKEN, NONE, Other, REGION, SERVICE,
-        Server, TOO_LARGE, WRONG_NUMBER_OF_FILES, alter_date, alter_end, alteration, replace, replace_part,
+        ACCESS_KEY_ID, ALL, Alteration, BASIC, BOTH, CUSTOMER_KEY, DATE, DENIED, FILE_CONTENT, INVALID_ACCESS_KEY,
+        INVALID_ARGUMENT, INVALID_TOKEN, MISMATCH, NO_LENGTH, NO_LENGTH_OR_TOO_LARGE, NO_TOKEN, NONE, Other, REGION,
+        SERVICE, Server, TOO_LARGE, TOO_SMALL, WRONG_NUMBER_OF_FILES, alter_date, alter_end, alteration, replace,
+        replace_part,
     },
 };
 
 /// S3 does not document what it does with a field that occurs twice. Both servers use the last one, so one before the
 /// granted field changes nothing.
-pub(crate) const FORM_ALTERATIONS: [Alteration; 81] = [
+pub(crate) const FORM_ALTERATIONS: [Alteration; 82] = [
     alteration("another object key", DENIED, |upload, _| upload.edit("key", "a.png", "b.png")),
     alteration("the object key of another grant", DENIED, |upload, other| upload.take("key", other)),
     alteration("an object key outside the prefix", DENIED, |upload, _| upload.edit("key", "tmp/", "")),
@@ -48,10 +49,11 @@ pub(crate) const FORM_ALTERATIONS: [Alteration; 81] = [
         .accepted_by(BOTH),
     alteration("another bucket", DENIED, |upload, _| upload.redirect_to_other_bucket()),
     alteration("a field for another bucket", DENIED, |upload, _| upload.add("bucket", "other")),
-    alteration("no bytes", &[(400, "EntityTooSmall")], |upload, _| upload.file.clear()),
-    alteration("one byte too many", TOO_LARGE, |upload, _| upload.file.push(b'a')),
+    alteration("no bytes", TOO_SMALL, |upload, _| upload.file.clear()),
+    alteration("a byte less", TOO_SMALL, |upload, _| upload.file.truncate(FILE_CONTENT.len() - 1)),
+    alteration("a byte more", TOO_LARGE, |upload, _| upload.file.push(b'a')),
     alteration("chunks", NO_LENGTH, |upload, _| upload.is_chunked = true).accepted_by(BOTH),
-    alteration("one byte too many, in chunks", NO_LENGTH_OR_TOO_LARGE, |upload, _| {
+    alteration("a byte more, in chunks", NO_LENGTH_OR_TOO_LARGE, |upload, _| {
         upload.is_chunked = true;
         upload.file.push(b'a');
     }),
@@ -154,7 +156,7 @@ pub(crate) const FORM_ALTERATIONS: [Alteration; 81] = [
     alteration("another algorithm", INVALID_ARGUMENT, |upload, _| upload.set("x-amz-algorithm", "AWS4-HMAC-SHA1")),
     alteration("a policy that permits more bytes", MISMATCH, |upload, _| {
         upload.file.push(b'a');
-        let size = json!(["content-length-range", 1, MAX_BYTES + 1]);
+        let size = json!(["content-length-range", 1, FILE_CONTENT.len() + 1]);
         upload.rewrite_conditions(|conditions| *conditions.last_mut().unwrap() = size);
     }),
     alteration("a policy without a size", MISMATCH, |upload, _| {

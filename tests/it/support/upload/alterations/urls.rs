@@ -23,17 +23,17 @@ pub(crate) const URL_ALTERATIONS: [Alteration; 57] = [
         upload.edit_url("/tmp/", "/tmp/%2e%2e%2f");
     }),
     alteration("another bucket", MISMATCH_OR_DENIED, |upload, _| upload.redirect_to_other_bucket()),
-    alteration("another type", MISMATCH, |upload, _| upload.set_content_type("text/html")),
+    alteration("another type", MISMATCH, |upload, _| upload.set_header("Content-Type", "text/html")),
     alteration("a type with a parameter", MISMATCH, |upload, _| {
-        upload.set_content_type("image/png; charset=utf-8");
+        upload.set_header("Content-Type", "image/png; charset=utf-8");
     }),
-    alteration("no type", MISMATCH, |upload, _| upload.headers.clear()),
+    alteration("no type", MISMATCH, |upload, _| upload.remove_header("Content-Type")),
     alteration("another type after the granted one", MISMATCH, |upload, _| {
-        upload.add_header("content-type", "text/html");
+        upload.add_header("Content-Type", "text/html");
     }),
     alteration("another type before the granted one", MISMATCH, |upload, _| {
-        upload.set_content_type("text/html");
-        upload.add_header("content-type", "image/png");
+        upload.set_header("Content-Type", "text/html");
+        upload.add_header("Content-Type", "image/png");
     }),
     alteration("chunks", NO_LENGTH, |upload, _| upload.is_chunked = true).accepted_by(BOTH),
     alteration("an access control list in the URL", MISMATCH, |upload, _| upload.extend_url("&x-amz-acl=public-read")),
@@ -169,16 +169,16 @@ fn parameter(url: &str, name: &str) -> String {
     value.split('&').next().unwrap().to_owned()
 }
 
-fn encode(value: &str) -> PercentEncode<'_> {
+pub(super) fn encode(value: &str) -> PercentEncode<'_> {
     utf8_percent_encode(value, NON_ALPHANUMERIC)
 }
 
 impl Upload {
-    fn edit_url(&mut self, from: &str, to: &str) {
+    pub(super) fn edit_url(&mut self, from: &str, to: &str) {
         replace(&mut self.url, from, to);
     }
 
-    fn extend_url(&mut self, query: &str) {
+    pub(super) fn extend_url(&mut self, query: &str) {
         self.url.push_str(query);
     }
 
@@ -203,9 +203,5 @@ impl Upload {
 
     fn set_method(&mut self, method: Method) {
         self.method = method;
-    }
-
-    fn set_content_type(&mut self, content_type: &str) {
-        self.headers = vec![("content-type", content_type.to_owned())];
     }
 }
