@@ -4,7 +4,10 @@
 //! the function sees it (`events` tests the slash), and ignores `s3:signatureAge` and `s3:signatureversion`.
 
 use std::{
-    env,
+    convert::Infallible,
+    env, fs,
+    future::ready,
+    path::Path,
     process::Stdio,
     time::{Duration, SystemTime},
 };
@@ -20,6 +23,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_smithy_types::{DateTime, date_time::Format};
 use aws_types::SdkConfig;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hyper::service::service_fn;
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::{process::Command, sync::OnceCell};
@@ -29,6 +33,7 @@ use crate::{
     support::{
         client::client_builder,
         files::read,
+        server::serve,
         upload::{
             Upload,
             alterations::{Server, unexpected_outcomes},
@@ -622,4 +627,57 @@ async fn commands_in_documents_succeed() {
     }
 
     assert_ne!(uploads, 0, "no document shows an upload");
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn examples_upload_a_file_and_say_why_one_is_refused() {
+    let stack = default_stack().await;
+    let api_url = stack.local_api_url();
+    // An API whose grant fits only another file.
+    let misfit = stack.grant("/v1/assets/presign", &json!({ "fileSize": 1 })).await;
+    let grant = misfit.to_string();
+    let service = service_fn(move |_| ready(Ok::<_, Infallible>(hyper::Response::new(grant.clone()))));
+    let misfit_url = format!("http://{}", serve(service).await);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a [1] \"ü\" {2}.bin");
+    fs::write(&path, file()).unwrap();
+    let empty = folder.path().join("empty");
+    fs::write(&empty, "").unwrap();
+
+    for example in [
+        &["examples/put.sh"][..],
+        &[".venv/bin/python", "examples/put.py"],
+        &["node", "examples/put.mjs"],
+        &[env!("CARGO"), "run", "--quiet", "--locked", "--example", "put", "--"],
+    ] {
+        let run = async |api_url: &str, path: &Path| {
+            let mut command = Command::new(example[0]);
+            command.current_dir(env!("CARGO_MANIFEST_DIR")).args(&example[1..]).arg(path);
+            command.env("API_URL", api_url).env("API_KEY", &stack.api_key);
+            for client in ["CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"] {
+                command.env(client, environment("AWS_CA_BUNDLE"));
+            }
+            let output = command.output().await.unwrap_or_else(|error| {
+                panic!("{example:?}: {error}; install Node.js 20 or newer from https://nodejs.org if it is missing")
+            });
+            let [stdout, stderr] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+            (output.status.success(), stdout, stderr)
+        };
+
+        let (is_uploaded, object_key, stderr) = run(&api_url, &path).await;
+        let by_the_api = run(&api_url, &empty).await;
+        let by_s3 = run(&misfit_url, &path).await;
+
+        assert_eq!((is_uploaded, stderr.as_str()), (true, ""), "{example:?}");
+        assert_eq!(stack.stored(&json!(object_key.trim_end())).await, Some(file()), "{example:?}");
+        for ((is_uploaded, stdout, stderr), expected) in [
+            (by_the_api, ["the API refused: ", "400", "fileSize", "must not be 0; expected 1 to 5368709120 bytes"]),
+            (by_s3, ["S3 refused: ", "403", "SignatureDoesNotMatch: ", "The request signature we calculated"]),
+        ] {
+            assert_eq!((is_uploaded, stdout.as_str()), (false, ""), "{example:?}: {stderr}");
+            assert!(expected.iter().all(|it| stderr.contains(it)), "{example:?}: {stderr}");
+        }
+    }
+    assert_eq!(stack.stored(&misfit["key"]).await, None);
 }
