@@ -107,22 +107,22 @@ fn take_value(text: &str) -> Result<&str, Invalid> {
 pub struct FileSize(NonZeroU64);
 
 impl FileSize {
-    /// Parses a JSON number from 1 to `max`, written in digits alone: JSON parsers disagree about `1e3` and `1.0`.
+    /// Parses a JSON number from 1 to `max`, without an exponent. As in JSON Schema, `5.0` is an integer.
     ///
     /// # Errors
     ///
     /// Returns the reason, as shown to the caller.
     pub fn parse(json: &str, max: u64) -> Result<Self, String> {
+        let (digits, fraction) = json.split_once('.').unwrap_or((json, "0"));
+        let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit()) && fraction.bytes().all(|byte| byte == b'0');
         let reason = if !json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
             "must be a number, without quotes"
-        } else if json.starts_with('-') {
-            "must not be negative"
-        } else if !json.bytes().all(|byte| byte.is_ascii_digit()) {
-            "must be a whole number, without a fraction or an exponent"
-        } else if json == "0" {
+        } else if !is_whole {
+            "must be a whole number, without a sign, a fraction or an exponent"
+        } else if digits == "0" {
             "must not be 0"
         } else {
-            match json.parse::<NonZeroU64>() {
+            match digits.parse::<NonZeroU64>() {
                 Ok(size) if size.get() <= max => return Ok(Self(size)),
                 _ => "is too large",
             }
@@ -259,26 +259,29 @@ mod tests {
     }
     #[test]
     fn accepts_sizes_within_the_limit() {
-        for (json, bytes) in [("1", 1), ("1000", 1000)] {
+        for (json, bytes) in [("1", 1), ("1000", 1000), ("5.0", 5), ("1000.00", 1000)] {
             assert_eq!(FileSize::parse(json, 1000).map(FileSize::as_u64), Ok(bytes));
         }
     }
 
     #[test]
     fn rejects_sizes_that_break_a_rule() {
+        let whole = "must be a whole number, without a sign, a fraction or an exponent";
         for (json, reason) in [
             ("\"5\"", "must be a number, without quotes"),
             ("\"\"", "must be a number, without quotes"),
             ("true", "must be a number, without quotes"),
             ("[5]", "must be a number, without quotes"),
             ("{}", "must be a number, without quotes"),
-            ("-1", "must not be negative"),
-            ("-0", "must not be negative"),
-            ("1e3", "must be a whole number, without a fraction or an exponent"),
-            ("5E0", "must be a whole number, without a fraction or an exponent"),
-            ("5.0", "must be a whole number, without a fraction or an exponent"),
-            ("0.5", "must be a whole number, without a fraction or an exponent"),
+            ("-1", whole),
+            ("-0", whole),
+            ("1e3", whole),
+            ("5E0", whole),
+            ("5.0e0", whole),
+            ("5.01", whole),
+            ("0.5", whole),
             ("0", "must not be 0"),
+            ("0.0", "must not be 0"),
             ("1001", "is too large"),
             ("9007199254740993", "is too large"),
             ("18446744073709551617", "is too large"),

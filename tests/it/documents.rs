@@ -9,7 +9,9 @@ use std::{
 };
 
 use lambda_http::{Body, Response, http::StatusCode};
-use presigned_upload::{app::App, body::MAX_BYTES, config::Config, handler::handle, metrics::RequestMetrics};
+use presigned_upload::{
+    app::App, auth::KeySet, body::MAX_BYTES, config::Config, handler::handle, metrics::RequestMetrics,
+};
 use serde_json::Value;
 
 use crate::support::{
@@ -190,6 +192,20 @@ fn operate_lists_the_metrics_with_their_units_and_dimensions() {
     });
 
     assert_eq!(documented.collect::<BTreeMap<_, _>>(), written);
+}
+
+#[test]
+fn secrets_in_operate_have_no_invalid_entry() {
+    let operate = Document::read("docs/operate.md");
+    let is_secret = |block: &&str| block.contains("\"storefront\": ") || block.contains("\"shop\": ");
+    let secrets: Vec<_> = operate.parts().filter_map(|block| block.strip_prefix("json\n")).filter(is_secret).collect();
+
+    for secret in &secrets {
+        let key_set = KeySet::parse(secret, &config(&[]).limits).unwrap();
+
+        assert_eq!((key_set.len(), key_set.rejected()), (2, &[][..]), "{secret}");
+    }
+    assert_eq!(secrets.len(), 2);
 }
 
 #[test]
