@@ -1,7 +1,8 @@
-//! Passes a whole event of the Lambda Runtime API to `handle`, which must not return a 5xx response.
+//! Passes a whole event of the Lambda Runtime API to `handle`, which must not return a 5xx response, nor a URL for which
+//! S3 expects other headers than the response lists.
 #![no_main]
 
-use std::{cell::LazyCell, ffi::OsString, time::UNIX_EPOCH};
+use std::{cell::LazyCell, collections::BTreeSet, ffi::OsString, time::UNIX_EPOCH};
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_s3::config::BehaviorVersion;
@@ -15,6 +16,7 @@ use presigned_upload::{
     event::Event,
     handler::handle,
 };
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -39,6 +41,16 @@ fn start() -> (Runtime, App) {
     (runtime, app)
 }
 
+/// If the response lists headers, they are those that its URL signs. Every HTTP client sends the other two by itself.
+fn check_headers(grant: &Value) {
+    let Some(headers) = grant["headers"].as_object() else { return };
+    let mut query = grant["url"].as_str().unwrap().split(['?', '&']);
+    let signed = query.find_map(|parameter| parameter.strip_prefix("X-Amz-SignedHeaders=")).unwrap().split("%3B");
+    let expected = signed.filter(|name| !["content-length", "host"].contains(name)).map(str::to_owned);
+    let listed = headers.keys().map(|name| name.to_ascii_lowercase());
+    assert_eq!(listed.collect::<BTreeSet<_>>(), expected.collect());
+}
+
 thread_local! {
     static FUNCTION: LazyCell<(Runtime, App)> = const { LazyCell::new(start) };
 }
@@ -49,5 +61,7 @@ fuzz_target!(|event: &[u8]| {
         let (runtime, app) = &**function;
         let response = runtime.block_on(handle(app, (*request).into()));
         assert!(response.status().is_success() || response.status().is_client_error(), "{}", response.status());
+        // A response to HEAD has no body.
+        check_headers(&serde_json::from_slice(response.body()).unwrap_or_default());
     });
 });
