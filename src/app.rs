@@ -14,6 +14,7 @@ use crate::{
     config::{Config, ConfigError},
     error::Error,
     key_store::KeyStore,
+    limits::ExpiresIn,
 };
 
 /// The running function: everything that [`handle`](crate::handler::handle) needs besides the request.
@@ -24,6 +25,7 @@ pub struct App {
     pub(crate) credentials_provider: SharedCredentialsProvider,
     pub(crate) region: Region,
     pub(crate) bucket_url: BucketUrl,
+    pub(crate) multipart_expires_in: ExpiresIn,
     pub(crate) nondeterminism: Nondeterminism,
     /// Whether no request has arrived yet.
     pub(crate) is_cold: AtomicBool,
@@ -66,6 +68,7 @@ impl App {
             credentials_provider,
             bucket: config.bucket,
             bucket_url,
+            multipart_expires_in: config.multipart_expires_in,
             region,
             nondeterminism,
             is_cold: AtomicBool::new(true),

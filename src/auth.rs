@@ -11,7 +11,10 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::limits::{AllowedTypes, ExpiresIn, Limits, MaxBytes};
+use crate::{
+    limits::{AllowedTypes, ExpiresIn, Limits, MaxBytes},
+    upload_token::UploadTokenKey,
+};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const DIGEST_PREFIX: &str = "sha256:";
@@ -41,24 +44,43 @@ impl fmt::Debug for ApiKeyDigest {
     }
 }
 
-/// The digests of the API keys that one request presents: one or two.
-#[derive(Debug)]
-pub struct PresentedKeys(Vec<ApiKeyDigest>);
+/// An API key in a header of a request: a secret.
+#[derive(Clone, Copy)]
+pub struct PresentedKey<'a>(&'a str);
 
-impl PresentedKeys {
-    /// Returns the digests of the API keys in `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) and
+impl PresentedKey<'_> {
+    /// Derives the key that signs the upload tokens of this API key.
+    #[must_use]
+    pub fn upload_token_key(self) -> UploadTokenKey {
+        UploadTokenKey::derive(self.0)
+    }
+}
+
+impl fmt::Debug for PresentedKey<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("PresentedKey(..)")
+    }
+}
+
+/// The API keys that one request presents, with their digests: one or two.
+#[derive(Debug)]
+pub struct PresentedKeys<'a>(Vec<(PresentedKey<'a>, ApiKeyDigest)>);
+
+impl<'a> PresentedKeys<'a> {
+    /// Returns the API keys in `Authorization: Bearer KEY` (RFC 6750 §2.1, the scheme in any case) and
     /// `x-api-key: KEY`, or `None` if the request has neither.
     ///
     /// Both count, because HTTP clients and gateways add `Authorization` headers of their own. A header with another
     /// scheme presents no API key.
     #[must_use]
-    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+    pub fn from_headers(headers: &'a HeaderMap) -> Option<Self> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let (scheme, bearer) = text(AUTHORIZATION).and_then(|value| value.split_once(' ')).unwrap_or_default();
         let bearer = scheme.eq_ignore_ascii_case("bearer").then_some(bearer);
         let api_keys = [bearer, text(X_API_KEY)].into_iter().flatten().map(str::trim_ascii);
-        let digests: Vec<_> = api_keys.filter(|api_key| !api_key.is_empty()).map(ApiKeyDigest::of).collect();
-        (!digests.is_empty()).then_some(Self(digests))
+        let api_keys = api_keys.filter(|api_key| !api_key.is_empty());
+        let presented: Vec<_> = api_keys.map(|it| (PresentedKey(it), ApiKeyDigest::of(it))).collect();
+        (!presented.is_empty()).then_some(Self(presented))
     }
 }
 
@@ -69,6 +91,15 @@ pub struct Caller {
     pub name: String,
     /// The limits on its uploads: those of the settings, or narrower ones.
     pub limits: Limits,
+}
+
+/// The caller of a request, and the API key that identified it.
+#[derive(Clone, Debug)]
+pub struct Authenticated<'a> {
+    /// The caller.
+    pub caller: Arc<Caller>,
+    /// The API key, as the request presents it.
+    pub api_key: PresentedKey<'a>,
 }
 
 /// The callers in the secret, with the digests of their API keys.
@@ -94,7 +125,7 @@ pub struct Caller {
 ///
 /// let headers = HeaderMap::from_iter([("x-api-key".parse()?, HeaderValue::from_static("2Zv8kQmT4xWc7LrY"))]);
 /// let presented = PresentedKeys::from_headers(&headers).ok_or("no API key")?;
-/// let caller = key_set.verify(&presented).ok_or("unknown API key")?;
+/// let caller = key_set.verify(&presented).ok_or("unknown API key")?.caller;
 /// assert_eq!(caller.name, "storefront");
 /// assert_eq!(Some(&caller.limits.prefix), ObjectKeyPrefix::parse("tmp/shop/").as_ref());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -167,16 +198,16 @@ impl KeySet {
     /// Each presented digest is compared with every digest of the set, in constant time. If the two API keys belong to two
     /// callers, the one in `Authorization` counts.
     #[must_use]
-    pub fn verify(&self, presented: &PresentedKeys) -> Option<&Arc<Caller>> {
+    pub fn verify<'a>(&self, presented: &PresentedKeys<'a>) -> Option<Authenticated<'a>> {
         let mut found = None;
-        for presented in &presented.0 {
+        for (api_key, presented) in &presented.0 {
             for (digest, caller) in &self.callers {
                 if bool::from(digest.0.ct_eq(&*presented.0)) {
-                    found = found.or(Some(caller));
+                    found = found.or(Some((caller, *api_key)));
                 }
             }
         }
-        found
+        found.map(|(caller, api_key)| Authenticated { caller: Arc::clone(caller), api_key })
     }
 
     /// Returns the number of callers that have an API key.
@@ -247,7 +278,7 @@ fn expected(member: &str) -> &'static str {
         "prefix" => {
             "segments such as `shop/`, not empty, each followed by a slash, at most 732 bytes with `UPLOAD_PREFIX`"
         }
-        "maxBytes" => "a whole number of bytes from 1 to 5368709120",
+        "maxBytes" => "a whole number of bytes from 1 to 5497558138880",
         "allowedTypes" => "media ranges, comma-separated, at least one of them within `UPLOAD_ALLOWED_TYPES`",
         "expiresIn" => "a whole number of seconds from 1 to 604800",
         _ => "only `key`, `prefix`, `maxBytes`, `allowedTypes` and `expiresIn`",
@@ -328,8 +359,9 @@ mod tests {
 
     #[track_caller]
     fn caller(secret: &str, pairs: &[(&'static str, &str)]) -> Option<String> {
-        let presented = PresentedKeys::from_headers(&headers(pairs))?;
-        parse(secret).verify(&presented).map(|caller| caller.name.clone())
+        let headers = headers(pairs);
+        let presented = PresentedKeys::from_headers(&headers)?;
+        parse(secret).verify(&presented).map(|authenticated| authenticated.caller.name.clone())
     }
 
     #[test]
@@ -481,8 +513,9 @@ mod tests {
     #[track_caller]
     fn limits_of(entry: &str, allowed_types: &str) -> Limits {
         let key_set = KeySet::parse(&format!(r#"{{"a": {entry}}}"#), &limits(allowed_types)).unwrap();
-        let presented = PresentedKeys::from_headers(&headers(&[("x-api-key", KEY)])).unwrap();
-        key_set.verify(&presented).unwrap().limits.clone()
+        let headers = headers(&[("x-api-key", KEY)]);
+        let presented = PresentedKeys::from_headers(&headers).unwrap();
+        key_set.verify(&presented).unwrap().caller.limits.clone()
     }
 
     #[test]
@@ -490,8 +523,9 @@ mod tests {
         for entry in [format!(r#""{KEY}""#), format!(r#"{{"key": "{KEY}"}}"#)] {
             assert_eq!(limits_of(&entry, "image/*"), limits("image/*"));
         }
-        let presented = PresentedKeys::from_headers(&headers(&[("x-api-key", KEY)])).unwrap();
-        assert_eq!(parse(KEY).verify(&presented).unwrap().limits, limits("*/*"));
+        let headers = headers(&[("x-api-key", KEY)]);
+        let presented = PresentedKeys::from_headers(&headers).unwrap();
+        assert_eq!(parse(KEY).verify(&presented).unwrap().caller.limits, limits("*/*"));
     }
 
     #[test]
@@ -535,7 +569,7 @@ mod tests {
                     r#""a//""#,
                 ],
             ),
-            ("maxBytes", &["null", r#""5""#, "0", "-1", "5.0", "1e3", "5368709121", "18446744073709551617", "[5]"]),
+            ("maxBytes", &["null", r#""5""#, "0", "-1", "5.0", "1e3", "5497558138881", "18446744073709551617", "[5]"]),
             ("allowedTypes", &["null", "1", r#""""#, r#""image""#, r#""text/*""#, r#""image/*,""#, r#"["image/*"]"#]),
             ("expiresIn", &["null", r#""60""#, "0", "-1", "60.0", "604801", "{}"]),
             ("Prefix", &[r#""shop/""#]),

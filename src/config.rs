@@ -36,7 +36,7 @@ const UPLOAD_EXPIRES_IN: Variable = Variable {
 const UPLOAD_MAX_BYTES: Variable = Variable {
     name: "UPLOAD_MAX_BYTES",
     default: Some("5368709120"),
-    expected: "a whole number of bytes from 1 to 5368709120",
+    expected: "a whole number of bytes from 1 to 5497558138880",
 };
 const UPLOAD_ALLOWED_TYPES: Variable = Variable {
     name: "UPLOAD_ALLOWED_TYPES",
@@ -47,6 +47,11 @@ const UPLOAD_PREFIX: Variable = Variable {
     name: "UPLOAD_PREFIX",
     default: Some("tmp/"),
     expected: "non-empty segments, each followed by a slash, at most 732 bytes in all, such as `tmp/`",
+};
+const MULTIPART_EXPIRES_IN: Variable = Variable {
+    name: "MULTIPART_EXPIRES_IN",
+    default: Some("86400"),
+    expected: "a whole number of seconds from 1 to 604800",
 };
 const API_KEYS_TTL: Variable =
     Variable { name: "API_KEYS_TTL", default: Some("300"), expected: "a whole number of seconds from 1 to 86400" };
@@ -65,6 +70,8 @@ pub struct Config {
     pub api_keys_secret_id: SecretId,
     /// The limits on uploads (`UPLOAD_EXPIRES_IN`, `UPLOAD_MAX_BYTES`, `UPLOAD_ALLOWED_TYPES`, `UPLOAD_PREFIX`).
     pub limits: Limits,
+    /// The lifetime of an upload token (`MULTIPART_EXPIRES_IN`).
+    pub multipart_expires_in: ExpiresIn,
     /// How long the API keys are served before they are refreshed (`API_KEYS_TTL`).
     pub api_keys_ttl: Duration,
     /// Whether the bucket goes into the path of the URL instead of the host (`S3_FORCE_PATH_STYLE`).
@@ -73,13 +80,14 @@ pub struct Config {
 
 impl Config {
     /// Every variable that [`Config::from_lookup`] reads.
-    pub const VARIABLES: [Variable; 8] = [
+    pub const VARIABLES: [Variable; 9] = [
         UPLOAD_BUCKET,
         API_KEYS_SECRET_ID,
         UPLOAD_EXPIRES_IN,
         UPLOAD_MAX_BYTES,
         UPLOAD_ALLOWED_TYPES,
         UPLOAD_PREFIX,
+        MULTIPART_EXPIRES_IN,
         API_KEYS_TTL,
         S3_FORCE_PATH_STYLE,
     ];
@@ -119,6 +127,7 @@ impl Config {
                 allowed_types: UPLOAD_ALLOWED_TYPES.read(&lookup, AllowedTypes::parse)?,
                 prefix: UPLOAD_PREFIX.read(&lookup, ObjectKeyPrefix::parse)?,
             },
+            multipart_expires_in: MULTIPART_EXPIRES_IN.read(&lookup, ExpiresIn::parse)?,
             api_keys_ttl: API_KEYS_TTL
                 .read(&lookup, |text| parse_whole_number(text).filter(|it| (1..=MAX_TTL_SECS).contains(it)))
                 .map(Duration::from_secs)?,
@@ -232,6 +241,7 @@ mod tests {
         assert_eq!(config.limits.max_bytes.as_u64(), 5_368_709_120);
         assert!(config.limits.allowed_types.is_any());
         assert_eq!(Some(config.limits.prefix), ObjectKeyPrefix::parse("tmp/"));
+        assert_eq!(config.multipart_expires_in.as_secs(), 86_400);
         assert_eq!(config.api_keys_ttl, Duration::from_mins(5));
         assert!(!config.force_path_style);
     }
@@ -253,7 +263,9 @@ mod tests {
             ("UPLOAD_EXPIRES_IN", "1"),
             ("UPLOAD_EXPIRES_IN", "604800"),
             ("UPLOAD_MAX_BYTES", "1"),
-            ("UPLOAD_MAX_BYTES", "5368709120"),
+            ("UPLOAD_MAX_BYTES", "5497558138880"),
+            ("MULTIPART_EXPIRES_IN", "1"),
+            ("MULTIPART_EXPIRES_IN", "604800"),
             ("API_KEYS_TTL", "1"),
             ("API_KEYS_TTL", "86400"),
             ("S3_FORCE_PATH_STYLE", "true"),
@@ -267,7 +279,7 @@ mod tests {
     #[test]
     fn names_an_invalid_setting_with_its_value_and_what_was_expected() {
         let seconds = "a whole number of seconds from 1 to 604800";
-        let bytes = "a whole number of bytes from 1 to 5368709120";
+        let bytes = "a whole number of bytes from 1 to 5497558138880";
         for (name, value, expected) in [
             ("UPLOAD_EXPIRES_IN", "0", seconds),
             ("UPLOAD_EXPIRES_IN", "604801", seconds),
@@ -275,7 +287,9 @@ mod tests {
             ("UPLOAD_EXPIRES_IN", "+60", seconds),
             ("UPLOAD_EXPIRES_IN", "", seconds),
             ("UPLOAD_MAX_BYTES", "0", bytes),
-            ("UPLOAD_MAX_BYTES", "5368709121", bytes),
+            ("UPLOAD_MAX_BYTES", "5497558138881", bytes),
+            ("MULTIPART_EXPIRES_IN", "0", seconds),
+            ("MULTIPART_EXPIRES_IN", "604801", seconds),
             ("UPLOAD_MAX_BYTES", "99999999999999999999", bytes),
             ("API_KEYS_TTL", "0", "a whole number of seconds from 1 to 86400"),
             ("API_KEYS_TTL", "86401", "a whole number of seconds from 1 to 86400"),
@@ -299,6 +313,7 @@ mod tests {
     fn documents_the_bounds_of_the_types() {
         assert!(UPLOAD_PREFIX.expected.contains(&format!("at most {MAX_PREFIX_BYTES} bytes")));
         assert!(UPLOAD_EXPIRES_IN.expected.ends_with(&format!("to {}", ExpiresIn::MAX_SECS)));
+        assert!(MULTIPART_EXPIRES_IN.expected.ends_with(&format!("to {}", ExpiresIn::MAX_SECS)));
         assert!(UPLOAD_MAX_BYTES.expected.ends_with(&format!("to {}", MaxBytes::MAX)));
         assert!(API_KEYS_TTL.expected.ends_with(&format!("to {MAX_TTL_SECS}")));
     }

@@ -107,27 +107,22 @@ fn take_value(text: &str) -> Result<&str, Invalid> {
 pub struct FileSize(NonZeroU64);
 
 impl FileSize {
-    /// Parses a JSON number from 1 to `max`, without an exponent. As in JSON Schema, `5.0` is an integer.
+    /// The smallest size: 1 byte.
+    pub const MIN: Self = Self(NonZeroU64::MIN);
+
+    /// Creates a size, unless it is 0.
+    #[must_use]
+    pub fn from_bytes(bytes: u64) -> Option<Self> {
+        NonZeroU64::new(bytes).map(Self)
+    }
+
+    /// Parses a JSON number from 1 to `max`, as an integer of JSON Schema: `5.0` is one, and `5e0` is rejected.
     ///
     /// # Errors
     ///
     /// Returns the reason, as shown to the caller.
     pub fn parse(json: &str, max: u64) -> Result<Self, String> {
-        let (digits, fraction) = json.split_once('.').unwrap_or((json, "0"));
-        let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit()) && fraction.bytes().all(|byte| byte == b'0');
-        let reason = if !json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
-            "must be a number, without quotes"
-        } else if !is_whole {
-            "must be a whole number, without a sign, a fraction or an exponent"
-        } else if digits == "0" {
-            "must not be 0"
-        } else {
-            match digits.parse::<NonZeroU64>() {
-                Ok(size) if size.get() <= max => return Ok(Self(size)),
-                _ => "is too large",
-            }
-        };
-        Err(format!("{reason}; expected 1 to {max} bytes"))
+        parse_bytes(json, NonZeroU64::MIN, max).map(Self)
     }
 
     /// Returns the size in bytes.
@@ -136,6 +131,109 @@ impl FileSize {
         self.0.get()
     }
 }
+
+fn parse_bytes(json: &str, min: NonZeroU64, max: u64) -> Result<NonZeroU64, String> {
+    let reason = match parse_integer(json).map(NonZeroU64::new) {
+        Some(Some(bytes)) if (min.get()..=max).contains(&bytes.get()) => return Ok(bytes),
+        Some(bytes) if bytes < Some(min) => "is too small",
+        Some(_) => "is too large",
+        None if json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
+            "must be a whole number, without a sign, a fraction or an exponent"
+        }
+        None => "must be a number, without quotes",
+    };
+    Err(format!("{reason}; expected {min} to {max} bytes"))
+}
+
+/// Parses a JSON number without a sign or an exponent. As in JSON Schema, `5.0` is an integer.
+pub(crate) fn parse_integer(json: &str) -> Option<u64> {
+    let (digits, fraction) = json.split_once('.').unwrap_or((json, "0"));
+    let is_integer = json.starts_with(|first: char| first.is_ascii_digit())
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && fraction.bytes().all(|byte| byte == b'0');
+    // Saturates, because nothing that is parsed comes near.
+    is_integer.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
+/// The parts of a multipart upload: all of one size, except for the last, which is what remains.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    file_size: FileSize,
+    part_size: NonZeroU64,
+}
+
+impl Parts {
+    /// The most parts that S3 accepts.
+    pub const MAX_COUNT: u64 = 10_000;
+    /// The smallest size of a part in bytes, except for the last.
+    const MIN_SIZE: NonZeroU64 = NonZeroU64::new(5 * MIB).unwrap();
+    /// The largest size of a part in bytes.
+    const MAX_SIZE: u64 = 5 * 1024 * MIB;
+    /// S3 lists this many parts at once, so that a client of a resumed upload need not ask for a second page.
+    const DEFAULT_MAX_COUNT: u64 = 1000;
+    const DEFAULT_SIZE: u64 = 16 * MIB;
+
+    /// Divides a file into parts of this size, unless S3 would reject them.
+    #[must_use]
+    pub fn new(file_size: FileSize, part_size: u64) -> Option<Self> {
+        let range = Self::min_size(file_size).get()..=Self::MAX_SIZE;
+        let part_size = NonZeroU64::new(part_size).filter(|size| range.contains(&size.get()))?;
+        Some(Self { file_size, part_size })
+    }
+
+    /// Divides a file into parts of 16 MiB, or of a thousandth of the file, rounded up to whole MiB, if that is more. A
+    /// file of more than 5,000 GiB gets more than a thousand parts, each of the largest size.
+    #[must_use]
+    pub fn by_default(file_size: FileSize) -> Self {
+        let thousandth = file_size.0.get().div_ceil(Self::DEFAULT_MAX_COUNT).next_multiple_of(MIB);
+        let part_size = NonZeroU64::new(thousandth.clamp(Self::DEFAULT_SIZE, Self::MAX_SIZE)).unwrap_or(Self::MIN_SIZE);
+        Self { file_size, part_size }
+    }
+
+    /// Parses the size of the parts of a file: a JSON number of 5 MiB to 5 GiB that gives at most [`Parts::MAX_COUNT`] parts.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason, as shown to the caller.
+    pub fn parse(json: &str, file_size: FileSize) -> Result<Self, String> {
+        let part_size = parse_bytes(json, Self::min_size(file_size), Self::MAX_SIZE)?;
+        Ok(Self { file_size, part_size })
+    }
+
+    fn min_size(file_size: FileSize) -> NonZeroU64 {
+        NonZeroU64::new(file_size.0.get().div_ceil(Self::MAX_COUNT)).map_or(Self::MIN_SIZE, |it| it.max(Self::MIN_SIZE))
+    }
+
+    /// Returns the size of the file.
+    #[must_use]
+    pub fn file_size(self) -> FileSize {
+        self.file_size
+    }
+
+    /// Returns the size of every part but the last, in bytes.
+    #[must_use]
+    pub fn part_size(self) -> u64 {
+        self.part_size.get()
+    }
+
+    /// Returns the number of parts, 1 to 10,000.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        self.file_size.0.get().div_ceil(self.part_size.get())
+    }
+
+    /// Returns the size of a part in bytes; parts are counted from 1.
+    #[must_use]
+    pub fn size_of(self, part_number: u64) -> Option<u64> {
+        let preceding = part_number.checked_sub(1)?.checked_mul(self.part_size.get())?;
+        let rest = self.file_size.0.get().checked_sub(preceding).filter(|rest| *rest > 0)?;
+        Some(rest.min(self.part_size.get()))
+    }
+}
+
+const MIB: u64 = 1024 * 1024;
 
 /// The SHA-256 digest of a file, in the base64 that the header `x-amz-checksum-sha256` has.
 ///
@@ -280,13 +378,71 @@ mod tests {
             ("5.0e0", whole),
             ("5.01", whole),
             ("0.5", whole),
-            ("0", "must not be 0"),
-            ("0.0", "must not be 0"),
+            ("0", "is too small"),
+            ("0.0", "is too small"),
             ("1001", "is too large"),
             ("9007199254740993", "is too large"),
             ("18446744073709551617", "is too large"),
         ] {
             assert_eq!(FileSize::parse(json, 1000), Err(format!("{reason}; expected 1 to 1000 bytes")), "{json}");
+        }
+    }
+
+    fn parts(file_size: u64, part_size: u64) -> Option<Parts> {
+        Parts::new(FileSize::from_bytes(file_size)?, part_size)
+    }
+
+    #[test]
+    fn divides_a_file_into_parts() {
+        for (file_size, part_size, sizes) in [
+            (1, 5 * MIB, &[1][..]),
+            (5 * MIB, 5 * MIB, &[5 * MIB]),
+            (5 * MIB + 1, 5 * MIB, &[5 * MIB, 1]),
+            (15 * MIB - 1, 5 * MIB, &[5 * MIB, 5 * MIB, 5 * MIB - 1]),
+            (1, 5 * 1024 * MIB, &[1]),
+        ] {
+            let parts = parts(file_size, part_size).unwrap();
+
+            let numbers = 1..=parts.count();
+            assert_eq!(numbers.map(|number| parts.size_of(number).unwrap()).collect::<Vec<_>>(), sizes, "{file_size}");
+            for number in [0, parts.count() + 1, u64::MAX] {
+                assert_eq!(parts.size_of(number), None, "{number}");
+            }
+        }
+    }
+
+    #[test]
+    fn divides_a_file_by_default_into_about_1000_parts_of_whole_mib() {
+        for (file_size, part_size, count) in [
+            (1, 16 * MIB, 1),
+            (16_000 * MIB, 16 * MIB, 1000),
+            (16_000 * MIB + 1, 17 * MIB, 942),
+            (5000 * 1024 * MIB, 5120 * MIB, 1000),
+            (5 * 1024 * 1024 * MIB, 5120 * MIB, 1024),
+        ] {
+            let by_default = Parts::by_default(FileSize::from_bytes(file_size).unwrap());
+
+            assert_eq!((by_default.part_size(), by_default.count()), (part_size, count), "{file_size}");
+            assert_eq!(parts(file_size, part_size), Some(by_default), "S3 accepts them");
+        }
+    }
+
+    #[test]
+    fn rejects_parts_that_s3_would_reject() {
+        let gib = 1024 * MIB;
+        for (file_size, smallest) in
+            [(1, 5 * MIB), (50_000 * MIB, 5 * MIB), (50_000 * MIB + 1, 5 * MIB + 1), (5 * 1024 * gib, 549_755_814)]
+        {
+            let expected = |reason| Err(format!("{reason}; expected {smallest} to 5368709120 bytes"));
+            let parse = |bytes: u64| Parts::parse(&bytes.to_string(), FileSize::from_bytes(file_size).unwrap());
+
+            assert_eq!(parse(smallest).ok(), parts(file_size, smallest));
+            assert!(parts(file_size, smallest).unwrap().count() <= Parts::MAX_COUNT);
+            assert_eq!(parse(5 * gib).ok(), parts(file_size, 5 * gib));
+            for (bytes, reason) in [(0, "is too small"), (smallest - 1, "is too small"), (5 * gib + 1, "is too large")]
+            {
+                assert_eq!((parse(bytes), parts(file_size, bytes)), (expected(reason), None), "{bytes}");
+            }
         }
     }
 

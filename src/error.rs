@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_types::date_time::DateTimeFormatError;
 use lambda_http::http::StatusCode;
 
 use crate::{
     body::BodyError, key_store::KeyStoreError, presigned_post::PresignedPostError, presigned_url::PresignedUrlError,
+    upload_token::UploadTokenError,
 };
 
 /// The reason why a request is rejected or fails.
@@ -25,6 +27,9 @@ pub enum Error {
     /// The API key is not in the secret.
     #[error("unknown API key")]
     UnknownApiKey,
+    /// The upload token is invalid or has expired.
+    #[error(transparent)]
+    UploadToken(#[from] UploadTokenError),
     /// No route has this path.
     #[error("unknown path; expected {expected}")]
     NotFound {
@@ -49,6 +54,12 @@ pub enum Error {
     /// The presigned URL could not be signed.
     #[error("could not sign the presigned URL")]
     PresignedUrl(#[from] PresignedUrlError),
+    /// The upload token could not be written.
+    #[error("could not write the upload token")]
+    UnwritableUploadToken(#[source] serde_json::Error),
+    /// A time is outside the years that a response can express.
+    #[error("a time is out of range")]
+    Time(#[from] DateTimeFormatError),
     /// The request took too long.
     #[error("no response within {} s; most likely the credentials did not arrive", .limit.as_secs())]
     TimedOut {
@@ -87,12 +98,16 @@ impl Error {
                 | BodyError::Fields(_),
             ) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::MissingApiKey | Self::UnknownApiKey => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::UploadToken(UploadTokenError::Invalid) => (StatusCode::FORBIDDEN, "invalid_upload_token"),
+            Self::UploadToken(UploadTokenError::Expired) => (StatusCode::FORBIDDEN, "upload_token_expired"),
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::ApiKeysUnavailable(_)
             | Self::CredentialsUnavailable(_)
             | Self::PresignedPost(_)
             | Self::PresignedUrl(_)
+            | Self::UnwritableUploadToken(_)
+            | Self::Time(_)
             | Self::TimedOut { .. }
             | Self::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    auth::{Caller, PresentedKeys},
+    auth::{Authenticated, Caller, PresentedKeys},
     endpoints::{Call, Granted, Reply},
     error::Error,
     key_store::KeySetHealth,
@@ -80,23 +80,24 @@ async fn reply(app: &App, request: &Request, record: &mut Record, now: SystemTim
     match route.endpoint {
         Endpoint::Open(serve) => Ok(serve(call)),
         Endpoint::Authenticated(serve) => {
-            let caller = authenticate(app, request.headers(), record, now).await?;
-            serve(call, &caller.limits).await
+            let authenticated = authenticate(app, request.headers(), record, now).await?;
+            serve(call, &authenticated).await
         }
     }
 }
 
-async fn authenticate(
+async fn authenticate<'a>(
     app: &App,
-    headers: &HeaderMap,
+    headers: &'a HeaderMap,
     record: &mut Record,
     now: SystemTime,
-) -> Result<Arc<Caller>, Error> {
+) -> Result<Authenticated<'a>, Error> {
     let presented = PresentedKeys::from_headers(headers).ok_or(Error::MissingApiKey)?;
-    let caller = app.key_store.verify(&presented, now).await;
+    let verified = app.key_store.verify(&presented, now).await;
     record.key_set = Some(app.key_store.take_health(now).await);
-    record.caller = caller.map_err(Error::ApiKeysUnavailable)?;
-    record.caller.clone().ok_or(Error::UnknownApiKey)
+    let authenticated = verified.map_err(Error::ApiKeysUnavailable)?.ok_or(Error::UnknownApiKey)?;
+    record.caller = Some(Arc::clone(&authenticated.caller));
+    Ok(authenticated)
 }
 
 /// Logs a request. CloudWatch extracts the metrics that the member `_aws` describes.

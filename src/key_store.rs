@@ -4,7 +4,6 @@
 
 use std::{
     mem,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -23,7 +22,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::{Caller, KeySet, PresentedKeys, RejectedEntry, SecretError},
+    auth::{Authenticated, KeySet, PresentedKeys, RejectedEntry, SecretError},
     config::SecretId,
     limits::Limits,
     logs::Chain,
@@ -125,21 +124,21 @@ impl KeyStore {
     /// # Errors
     ///
     /// [`KeyStoreError`] if the secret has never been read, so that no API key can be verified.
-    pub async fn verify(
+    pub async fn verify<'a>(
         &self,
-        presented: &PresentedKeys,
+        presented: &PresentedKeys<'a>,
         now: SystemTime,
-    ) -> Result<Option<Arc<Caller>>, KeyStoreError> {
+    ) -> Result<Option<Authenticated<'a>>, KeyStoreError> {
         let mut state = self.state.lock().await;
         if let Some(caller) = state.fresh_key_set(self.ttl, now).and_then(|key_set| key_set.verify(presented)) {
-            return Ok(Some(Arc::clone(caller)));
+            return Ok(Some(caller));
         }
         if state.is_read_due(self.ttl, now) {
             let outcome = self.read(&mut state, now).await;
             state.tolerate_failure(outcome, now)?;
         }
         let current = state.current.as_ref().ok_or(KeyStoreError::JustFailed)?;
-        Ok(current.key_set.verify(presented).cloned())
+        Ok(current.key_set.verify(presented))
     }
 
     async fn read(&self, state: &mut State, now: SystemTime) -> Result<(), KeyStoreError> {

@@ -9,7 +9,7 @@
 //! | path and method select an endpoint | [`route`] |
 //! | the API key is looked up in the key set | [`auth`], with the key set that [`key_store`] keeps |
 //! | the endpoint parses the body | [`endpoints`], with [`body`], [`limits`], [`content`] and [`object_key`] |
-//! | the grant is signed | [`presigned_post`] or [`presigned_url`] |
+//! | the grant is signed | [`presigned_post`] or [`presigned_url`], and [`upload_token`] for multipart uploads |
 //! | the response, or the one error that the request failed with | [`response`], [`error`] |
 //! | the log line, which carries the metrics | [`logs`], [`metrics`] |
 //!
@@ -17,8 +17,8 @@
 //! settings, [`bucket`] resolves the bucket's URL, and [`app`] keeps the result.
 //!
 //! The modules that parse and sign are a functional core, values in and values out: [`auth`], [`body`], [`content`],
-//! [`limits`], [`object_key`], [`presigned_post`], [`presigned_url`], [`metrics`], [`response`]. A request reads the clock
-//! and its random id once, at the top of `handle`; `clippy.toml` forbids reading them below.
+//! [`limits`], [`object_key`], [`presigned_post`], [`presigned_url`], [`upload_token`], [`metrics`], [`response`]. A request
+//! reads the clock and its random id once, at the top of `handle`; `clippy.toml` forbids reading them below.
 
 pub mod app;
 pub mod auth;
@@ -39,3 +39,4 @@ pub mod presigned_post;
 pub mod presigned_url;
 pub mod response;
 pub mod route;
+pub mod upload_token;

@@ -1,7 +1,7 @@
 //! The limits on an upload: its size, its type, the prefix of its object key, and the lifetime of its grant. The
 //! settings have limits, and each caller may have narrower ones.
 
-use std::{collections::BTreeSet, num::NonZeroU64};
+use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
 
 use crate::{
     content::{ContentType, FileSize},
@@ -48,6 +48,15 @@ impl Limits {
     pub fn parse_file_size(&self, json: &str) -> Result<FileSize, String> {
         FileSize::parse(json, self.max_bytes.as_u64())
     }
+
+    /// Does the same for a file that is uploaded with one request.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason, as shown to the caller.
+    pub fn parse_single_file_size(&self, json: &str) -> Result<FileSize, String> {
+        FileSize::parse(json, self.max_bytes.of_single_upload().as_u64())
+    }
 }
 
 /// The lifetime of a grant: 1 second to 7 days, the maximum of Signature Version 4.
@@ -73,6 +82,12 @@ impl ExpiresIn {
         u32::try_from(seconds).ok().map(Self)
     }
 
+    /// Shortens the lifetime to this time, in whole seconds, but to no less than one.
+    #[must_use]
+    pub fn at_most(self, time: Duration) -> Self {
+        Self(u32::try_from(time.as_secs()).map_or(self.0, |seconds| seconds.clamp(1, self.0)))
+    }
+
     /// Returns the lifetime in seconds.
     #[must_use]
     pub fn as_secs(self) -> u32 {
@@ -80,32 +95,40 @@ impl ExpiresIn {
     }
 }
 
-/// The size of the largest file that may be uploaded: 1 byte to 5 GiB, the maximum of a single upload.
+/// The size of the largest file that may be uploaded: 1 byte to 5 TiB.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MaxBytes(NonZeroU64);
 
 impl MaxBytes {
-    /// The largest size in bytes.
-    pub const MAX: u64 = 5 * 1024 * 1024 * 1024;
+    /// The largest size in bytes, for which an upload needs several parts.
+    pub const MAX: u64 = 5 * 1024 * 1024 * 1024 * 1024;
+    /// The largest size in bytes of a file that is uploaded with one request.
+    pub const MAX_SINGLE: u64 = 5 * 1024 * 1024 * 1024;
 
-    /// Parses a whole number of bytes from 1 to 5368709120.
+    /// Parses a whole number of bytes from 1 to 5497558138880.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         parse_whole_number(text).and_then(Self::from_bytes)
     }
 
-    /// Creates a size of 1 to 5368709120 bytes.
+    /// Creates a size of 1 to 5497558138880 bytes.
     #[must_use]
     pub fn from_bytes(bytes: u64) -> Option<Self> {
         NonZeroU64::new(bytes).filter(|bytes| bytes.get() <= Self::MAX).map(Self)
     }
 
-    /// Whether S3 itself accepts no larger file, so that a grant need not name a size.
+    /// Returns the size of the largest file that may be uploaded with one request.
     #[must_use]
-    pub fn is_maximum(self) -> bool {
-        self.as_u64() == Self::MAX
+    pub fn of_single_upload(self) -> Self {
+        NonZeroU64::new(Self::MAX_SINGLE).map_or(self, |max| Self(self.0.min(max)))
+    }
+
+    /// Whether S3 itself accepts no larger file in one request, so that a grant need not name a size.
+    #[must_use]
+    pub fn exceeds_single_upload(self) -> bool {
+        self.as_u64() >= Self::MAX_SINGLE
     }
 
     /// Returns the size in bytes.

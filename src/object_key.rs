@@ -73,6 +73,14 @@ impl ObjectKey {
         })
     }
 
+    /// Returns an object key that was built earlier, unless it is not below the prefix.
+    #[must_use]
+    pub fn below(prefix: &ObjectKeyPrefix, text: &str) -> Option<Self> {
+        let is_object_key =
+            text.len() <= MAX_OBJECT_KEY_BYTES && text.len() > prefix.0.len() && text.starts_with(&prefix.0);
+        is_object_key.then(|| Self(text.to_owned()))
+    }
+
     /// Returns the object key, not encoded.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -17,7 +17,7 @@ use aws_sigv4::{
 };
 use aws_types::region::Region;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     bucket::{BucketUrl, SERVICE},
@@ -171,6 +171,34 @@ impl PresignedUrl {
 impl fmt::Debug for PresignedUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("PresignedUrl(..)")
+    }
+}
+
+/// A request to S3 as a response describes it: everything that a client needs to send it.
+#[derive(Debug, Serialize)]
+pub struct PresignedRequest<'a> {
+    /// The method.
+    pub method: &'static str,
+    /// The URL.
+    pub url: PresignedUrl,
+    /// The headers that the client sends.
+    #[serde(skip_serializing_if = "Headers::is_empty")]
+    pub headers: Headers<'a>,
+}
+
+/// The headers that a client sends with a request: a JSON object.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a>(pub &'a [(&'static str, &'a str)]);
+
+impl Headers<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Headers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
     }
 }
 

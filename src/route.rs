@@ -4,15 +4,17 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use lambda_http::http::Method;
 
 use crate::{
-    endpoints::{Call, Reply, healthz::healthz, media, presign},
+    auth::Authenticated,
+    endpoints::{Call, Reply, healthz::healthz, media, presign, uploads, uploads_sign},
     error::Error,
-    limits::Limits,
 };
 
 /// Every route. A 404 lists them in this order, without HEAD.
-pub static ROUTES: [Route; 4] = [
-    Route::new(Method::POST, "/media/", |call, limits| media::grant(call, limits).boxed()),
-    Route::new(Method::POST, "/v1/assets/presign", |call, limits| presign::grant(call, limits).boxed()),
+pub static ROUTES: [Route; 6] = [
+    Route::new(Method::POST, "/media/", |call, by| media::grant(call, &by.caller.limits).boxed()),
+    Route::new(Method::POST, "/v1/assets/presign", |call, by| presign::grant(call, &by.caller.limits).boxed()),
+    Route::new(Method::POST, "/v1/uploads", |call, by| uploads::start(call, by).boxed()),
+    Route::new(Method::POST, "/v1/uploads/sign", |call, by| uploads_sign::sign(call, by).boxed()),
     Route::open(Method::GET, "/healthz", healthz),
     Route::open(Method::HEAD, "/healthz", healthz),
 ];
@@ -30,14 +32,14 @@ pub struct Route {
 /// The function that serves a route.
 #[derive(Clone, Copy)]
 pub enum Endpoint {
-    /// Needs an API key, and gets the limits of the caller.
+    /// Needs an API key, and gets the caller.
     Authenticated(ServeCaller),
     /// Needs no API key.
     Open(fn(Call<'_>) -> Reply),
 }
 
-/// Serves a request of a caller with these limits.
-pub type ServeCaller = for<'a> fn(Call<'a>, &'a Limits) -> BoxFuture<'a, Result<Reply, Error>>;
+/// Serves a request of this caller.
+pub type ServeCaller = for<'a> fn(Call<'a>, &'a Authenticated<'a>) -> BoxFuture<'a, Result<Reply, Error>>;
 
 impl Route {
     const fn new(method: Method, path: &'static str, serve: ServeCaller) -> Self {
@@ -129,7 +131,8 @@ mod tests {
         assert_eq!(other_method.to_string(), "method not allowed; expected POST");
         assert_eq!(
             no_path.to_string(),
-            "unknown path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`"
+            "unknown path; expected `POST /media/`, `POST /v1/assets/presign`, `POST /v1/uploads`, \
+             `POST /v1/uploads/sign` or `GET /healthz`"
         );
     }
 

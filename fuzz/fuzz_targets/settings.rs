@@ -14,7 +14,7 @@ fuzz_target!(|values: [Option<&[u8]>; 8]| {
     match Config::from_lookup(lookup) {
         Ok(config) => {
             assert!((1..=604_800).contains(&config.limits.expires_in.as_secs()));
-            assert!((1..=5_368_709_120).contains(&config.limits.max_bytes.as_u64()));
+            assert!((1..=5_497_558_138_880).contains(&config.limits.max_bytes.as_u64()));
             assert!(config.limits.prefix.max_file_name_bytes() >= 255);
         }
         Err(error) => assert!(Config::VARIABLES.iter().any(|it| error.to_string().starts_with(it.name))),

@@ -27,7 +27,7 @@ pub async fn grant(call: Call<'_>, limits: &Limits) -> Result<Reply, Error> {
     let request = MediaRequest::parse(body, limits)?;
     let object_key = ObjectKey::new(&limits.prefix, id, Some(&request.file_name));
 
-    let up_to_limit = ContentLengthRange::up_to(limits.max_bytes);
+    let up_to_limit = ContentLengthRange::up_to(limits.max_bytes.of_single_upload());
     let content_length_range = request.file_size.map_or(up_to_limit, ContentLengthRange::exactly);
 
     let credentials = app.credentials(now).await?;
@@ -59,7 +59,7 @@ impl MediaRequest {
         let mut members = Members::parse(body, &names)?;
         let file_name = members.required("fileName", string(|text| limits.parse_file_name(text)));
         let content_type = members.required("fileType", string(|text| limits.parse_content_type(text)));
-        let file_size = members.optional("fileSize", |json| limits.parse_file_size(json));
+        let file_size = members.optional("fileSize", |json| limits.parse_single_file_size(json));
         let checksum = members.optional("checksumSha256", not_enforced);
         let overwrite = members.optional("overwrite", not_enforced);
         match (file_name, content_type, file_size, checksum, overwrite) {

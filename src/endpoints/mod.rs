@@ -10,6 +10,8 @@ use crate::app::App;
 pub mod healthz;
 pub mod media;
 pub mod presign;
+pub mod uploads;
+pub mod uploads_sign;
 
 /// One request to an endpoint.
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 //! `POST /v1/assets/presign`: a presigned PUT for one object, bound to the type, size and checksum that the request names.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{
     body::{BodyError, Members, boolean, string},
@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     limits::Limits,
     object_key::{FileName, ObjectKey},
-    presigned_url::{PresignedUrl, UrlGrant},
+    presigned_url::{Headers, PresignedUrl, UrlGrant},
     response,
 };
 
@@ -70,8 +70,8 @@ impl PresignRequest {
         } else {
             members.required("fileType", parse_content_type).map(Some)
         };
-        let parse_file_size = |json: &str| limits.parse_file_size(json);
-        let file_size = if limits.max_bytes.is_maximum() {
+        let parse_file_size = |json: &str| limits.parse_single_file_size(json);
+        let file_size = if limits.max_bytes.exceeds_single_upload() {
             members.optional("fileSize", parse_file_size)
         } else {
             members.required("fileSize", parse_file_size).map(Some)
@@ -109,15 +109,6 @@ struct PresignResponse<'a> {
     object_key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<Headers<'a>>,
-}
-
-/// Headers, as a JSON object.
-struct Headers<'a>(&'a [(&'static str, &'a str)]);
-
-impl Serialize for Headers<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().copied())
-    }
 }
 
 #[cfg(test)]

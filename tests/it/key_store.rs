@@ -58,7 +58,7 @@ impl Fixture {
         headers.insert("x-api-key", HeaderValue::from_str(api_key).unwrap());
         let presented = PresentedKeys::from_headers(&headers).unwrap();
         match self.key_store.verify(&presented, self.now).await {
-            Ok(caller) => Ok(caller.map(|caller| caller.name.clone())),
+            Ok(found) => Ok(found.map(|authenticated| authenticated.caller.name.clone())),
             Err(error) => Err(Chain(&error).to_string()),
         }
     }

@@ -70,7 +70,7 @@ async fn logs_one_line_for_each_grant() {
     let lines = lines_after(&["media.json", "presign.json", "media-rest-api.json", "healthz.json"].map(event)).await;
 
     let (post, put) = ("/media/", "/v1/assets/presign");
-    let (caller, bytes) = ("storefront", MaxBytes::MAX);
+    let (caller, bytes) = ("storefront", MaxBytes::MAX_SINGLE);
     let rest_api = "7d3a9c1e-5a5e-4a55-8a9c-2f6d3c1b0a99";
     assert_eq!(
         lines,
@@ -105,7 +105,8 @@ async fn logs_one_line_with_the_reason_for_each_rejected_request() {
         request_line(method, status, &members)
     };
     let members = "missing or invalid members: fileName, fileType";
-    let path = "unknown path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`";
+    let path = "unknown path; expected `POST /media/`, `POST /v1/assets/presign`, `POST /v1/uploads`, \
+             `POST /v1/uploads/sign` or `GET /healthz`";
     let method = "method not allowed; expected POST";
     assert_eq!(
         lines,

@@ -143,7 +143,7 @@ fn assert_pinned(fields: &Value) {
     let pinned = pinned.filter(|(name, _)| !["policy", "x-amz-signature"].contains(&name.as_str()));
     let mut expected: Vec<_> = pinned.map(|(name, value)| json!({ name: value })).collect();
     expected.insert(0, json!({ "bucket": "uploads" }));
-    expected.push(json!(["content-length-range", 1, MaxBytes::MAX]));
+    expected.push(json!(["content-length-range", 1, MaxBytes::MAX_SINGLE]));
     assert_eq!(policy["conditions"], Value::from(expected));
 }
 

@@ -95,7 +95,8 @@ async fn rejects_an_unknown_path() {
         "title": "Not Found",
         "status": 404,
         "code": "not_found",
-        "detail": "unknown path; expected `POST /media/`, `POST /v1/assets/presign` or `GET /healthz`",
+        "detail": "unknown path; expected `POST /media/`, `POST /v1/assets/presign`, `POST /v1/uploads`, \
+             `POST /v1/uploads/sign` or `GET /healthz`",
     });
 
     for path in ["/media/web-app-manifest-512x512.png", "/multimedia/", "/"] {

@@ -7,7 +7,8 @@
 use std::{borrow::Borrow, iter};
 
 use presigned_upload::{
-    config::Config, handler::TIME_LIMIT, metrics::NAMESPACE, object_key::MAX_PREFIX_BYTES, route::ROUTES,
+    config::Config, handler::TIME_LIMIT, limits::ExpiresIn, metrics::NAMESPACE, object_key::MAX_PREFIX_BYTES,
+    route::ROUTES,
 };
 use proptest::{prelude::ProptestConfig, prop_assert, prop_assert_eq, proptest, string::string_regex};
 use regex_lite::Regex;
@@ -23,6 +24,10 @@ use crate::{
 
 /// The objects that a grant may create.
 const UPLOADS: &str = "${Bucket.Arn}/${UploadPrefix}*";
+/// The permissions that the requests of an upload need. `s3:PutObject` also permits starting a multipart upload, adding
+/// its parts and completing it.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html#mpuAndPermissions>
+const UPLOAD_ACTIONS: [&str; 3] = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
 
 /// Returns everything that is wrong with a template; each finding starts with the logical id of its resource.
 fn findings(template: &Value) -> Vec<String> {
@@ -152,12 +157,19 @@ fn invocation(permission: &Value) -> Vec<String> {
     finding_unless(is_api, "lets more than the API invoke the function")
 }
 
+/// S3 must not abort a multipart upload while its token may be valid.
 fn lifecycle(bucket: &Value) -> Vec<String> {
     let rules = bucket["LifecycleConfiguration"]["Rules"].as_array().into_iter().flatten();
     let rules = rules.filter(|rule| rule["Status"] == "Enabled" && rule["Prefix"] == json!({ "Ref": "UploadPrefix" }));
     let actions = ["ExpirationInDays", "NoncurrentVersionExpiration", "AbortIncompleteMultipartUpload"].into_iter();
     let missing = actions.filter(|action| rules.clone().all(|rule| rule[action].is_null()));
-    missing.map(|action| format!("has no enabled {action} for the uploads")).collect()
+    let missing = missing.map(|action| format!("has no enabled {action} for the uploads"));
+    let mut days =
+        rules.clone().filter_map(|rule| rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"].as_u64());
+    let outlives_tokens = days.all(|days| days == ExpiresIn::MAX_SECS / (24 * 60 * 60));
+    missing
+        .chain(finding_unless(outlives_tokens, "aborts multipart uploads before or long after their tokens expire"))
+        .collect()
 }
 
 /// The bucket must be private, have no ACLs, and encrypt with the operator's KMS key if there is one.
@@ -188,7 +200,7 @@ fn denials(template: &Value, bucket: &str) -> Vec<String> {
         ("Signature Version 2", everyone(json!({ "StringEquals": { "s3:signatureversion": "AWS" } }))),
         (
             "signatures older than UploadExpiresIn",
-            json!({ "Principal": "*", "Action": "s3:PutObject", "Resource": uploads, "Condition": is_old }),
+            json!({ "Principal": "*", "Action": UPLOAD_ACTIONS, "Resource": uploads, "Condition": is_old }),
         ),
         (
             "the role outside the prefix",
@@ -259,7 +271,7 @@ fn settings(template: &Value, function: &Value) -> Vec<String> {
 }
 
 /// Returns the permissions of the stack: the resource that grants each, the action, and the rest of the statement.
-fn permitted() -> [(&'static str, &'static str, Value); 10] {
+fn permitted() -> Vec<(&'static str, &'static str, Value)> {
     let log = json!({ "Resource": { "Fn::GetAtt": "FunctionLogGroup.Arn" } });
     let kms_key = |parameter: &str, service: &str| {
         let service = json!({ "Fn::Sub": format!("{service}.${{AWS::Region}}.${{AWS::URLSuffix}}") });
@@ -269,9 +281,9 @@ fn permitted() -> [(&'static str, &'static str, Value); 10] {
     // These actions of X-Ray do not support resource-level permissions.
     // <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html>
     let anything = json!({ "Resource": "*" });
-    [
+    let uploads = json!({ "Resource": { "Fn::Sub": UPLOADS } });
+    let others = [
         ("FunctionRole", "sts:AssumeRole", json!({ "Principal": { "Service": "lambda.amazonaws.com" } })),
-        ("FunctionRole", "s3:PutObject", json!({ "Resource": { "Fn::Sub": UPLOADS } })),
         ("FunctionRole", "secretsmanager:GetSecretValue", json!({ "Resource": { "Fn::GetAtt": "ApiKeys.Id" } })),
         ("FunctionRole", "logs:CreateLogStream", log.clone()),
         ("FunctionRole", "logs:PutLogEvents", log),
@@ -280,7 +292,8 @@ fn permitted() -> [(&'static str, &'static str, Value); 10] {
         ("KmsKeyPolicy", "kms:GenerateDataKey", kms_key("KmsKeyArn", "s3")),
         ("KmsKeyPolicy", "kms:Decrypt", kms_key("KmsKeyArn", "s3")),
         ("ApiKeysKmsKeyPolicy", "kms:Decrypt", kms_key("ApiKeysKmsKeyArn", "secretsmanager")),
-    ]
+    ];
+    UPLOAD_ACTIONS.map(|action| ("FunctionRole", action, uploads.clone())).into_iter().chain(others).collect()
 }
 
 /// A grant has the permissions of the role that signs it, so the stack must allow exactly what is [`permitted`].
@@ -572,7 +585,14 @@ fn function_accepts_every_setting_that_a_deployment_accepts() {
         compared.push(variable.as_str());
     }
 
-    let expected = ["UPLOAD_EXPIRES_IN", "UPLOAD_MAX_BYTES", "UPLOAD_ALLOWED_TYPES", "UPLOAD_PREFIX", "API_KEYS_TTL"];
+    let expected = [
+        "UPLOAD_EXPIRES_IN",
+        "UPLOAD_MAX_BYTES",
+        "UPLOAD_ALLOWED_TYPES",
+        "UPLOAD_PREFIX",
+        "MULTIPART_EXPIRES_IN",
+        "API_KEYS_TTL",
+    ];
     assert_eq!(compared, expected);
     assert_eq!(template["Parameters"]["UploadPrefix"]["MaxLength"], MAX_PREFIX_BYTES);
 }
@@ -590,19 +610,20 @@ fn edges(bound: &str) -> Vec<String> {
 fn a_deployment_accepts_every_number_that_the_function_accepts() {
     for (parameter, variable) in [
         ("ApiKeysTtl", "API_KEYS_TTL"),
+        ("MultipartExpiresIn", "MULTIPART_EXPIRES_IN"),
         ("UploadExpiresIn", "UPLOAD_EXPIRES_IN"),
         ("UploadMaxBytes", "UPLOAD_MAX_BYTES"),
     ] {
         let pattern = allowed_pattern(parameter);
         let is_expected = |text: &str| !text.starts_with('0') && try_config(&[(variable, text)]).is_ok();
 
-        for text in ["86400", "604800", "5368709120"].into_iter().flat_map(edges) {
+        for text in ["86400", "604800", "5497558138880"].into_iter().flat_map(edges) {
             assert_eq!(pattern.is_match(&text), is_expected(&text), "{parameter}={text}");
         }
         for text in ["", "0", "1", " 1", "1 ", "1\n", "+1", "-1", "1.0", "1e3", "5e9", "0x10", "1_000", "1,000", "٣"] {
             assert_eq!(pattern.is_match(text), is_expected(text), "{parameter}={text:?}");
         }
-        proptest!(random_cases(), |(number in 0..6_000_000_000_u64, shift in 0..10_u32, text in "[-+0-9.,eE_ ]{0,12}")| {
+        proptest!(random_cases(), |(number in 0..6_000_000_000_000_u64, shift in 0..13_u32, text in "[-+0-9.,eE_ ]{0,12}")| {
             let number = (number / 10_u64.pow(shift)).to_string();
             prop_assert_eq!(pattern.is_match(&number), is_expected(&number), "{}={}", parameter, number);
             prop_assert_eq!(pattern.is_match(&text), is_expected(&text), "{}={:?}", parameter, text);
@@ -720,14 +741,19 @@ fn finds_an_access_log_that_clients_can_forge() {
 
 #[test]
 fn finds_permissions_that_are_too_wide_or_missing() {
-    let [put, uploads] = ["Action: s3:PutObject", "Resource: !Sub ${Bucket.Arn}/${UploadPrefix}*"];
+    let uploads = "Resource: !Sub ${Bucket.Arn}/${UploadPrefix}*";
     let managed = "ManagedPolicyArns: [arn:aws:iam::aws:policy/Any]\n      AssumeRolePolicyDocument:";
-    let [excessive, missing] = ["FunctionRole allows s3:PutObject", "FunctionRole does not allow s3:PutObject"];
-    expect_findings(put, "Action: s3:*", &["FunctionRole allows s3:*", missing]);
-    expect_findings(put, "Action: [s3:PutObject, s3:GetObject]", &["FunctionRole allows s3:GetObject"]);
-    expect_findings(put, "NotAction: s3:GetObject", &["FunctionRole allows anything", missing]);
-    expect_findings(uploads, "NotResource: !GetAtt Bucket.Arn", &[excessive, missing]);
-    expect_findings(uploads, "Resource: !Sub ${Bucket.Arn}/*", &[excessive, missing]);
+    let found = ["allows", "does not allow"].map(|verb| UPLOAD_ACTIONS.map(|it| format!("FunctionRole {verb} {it}")));
+    let elsewhere: Vec<_> = found.iter().flatten().map(String::as_str).collect();
+    let missing = &elsewhere[UPLOAD_ACTIONS.len()..];
+    let not_action = [&["FunctionRole allows anything"], missing].concat();
+    for (action, missing) in UPLOAD_ACTIONS.into_iter().zip(missing) {
+        expect_findings(action, "s3:*", &["FunctionRole allows s3:*", missing]);
+        expect_findings(action, &format!("{action}, s3:GetObject"), &["FunctionRole allows s3:GetObject"]);
+    }
+    expect_findings("Action: [s3:PutObject, ", "NotAction: [s3:GetObject, ", &not_action);
+    expect_findings(uploads, "NotResource: !GetAtt Bucket.Arn", &elsewhere);
+    expect_findings(uploads, "Resource: !Sub ${Bucket.Arn}/*", &elsewhere);
     expect_findings(
         "PermissionsBoundary: !If",
         "Tags: !If",
@@ -756,6 +782,7 @@ fn finds_a_bucket_policy_that_denies_too_little() {
     expect_findings("aws:SecureTransport: \"false\"", "aws:SecureTransport: \"true\"", &[plain_http]);
     expect_findings("s3:signatureversion: AWS", "s3:signatureversion: AWS4-HMAC-SHA256", &[version_2]);
     expect_findings("${UploadExpiresIn}000", "${UploadExpiresIn}", &[old]);
+    expect_findings("\n            Action: [s3:PutObject, ", "\n            Action: [", &[old]);
     expect_findings("PrincipalArn: !GetAtt FunctionRole.Arn", "PrincipalArn: !GetAtt Other.Arn", &[outside]);
     expect_findings(
         "Principal: \"*\"",
@@ -791,6 +818,10 @@ fn finds_uploads_and_logs_that_are_kept_forever() {
     expect_findings("Status: Enabled", "Status: Disabled", &missing);
     expect_findings("Prefix: !Ref UploadPrefix", "Prefix: other/", &missing);
     expect_findings("NoncurrentVersionExpiration:", "Unknown:", &missing[1..2]);
+    for days in ["DaysAfterInitiation: 6", "DaysAfterInitiation: 8"] {
+        let finding = "Bucket aborts multipart uploads before or long after their tokens expire";
+        expect_findings("DaysAfterInitiation: 7", days, &[finding]);
+    }
     expect_findings("RetentionInDays: !Ref LogRetentionInDays", "", &["ApiLogGroup has no RetentionInDays"]);
 }
 
