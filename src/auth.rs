@@ -655,7 +655,11 @@ mod tests {
     }
 
     #[test]
-    fn debug_hides_the_digests() {
+    fn debug_hides_api_keys_and_digests() {
+        let headers = headers(&[("x-api-key", KEY)]);
+        let presented = PresentedKeys::from_headers(&headers).unwrap();
+        assert_eq!(format!("{presented:?}"), "PresentedKeys([(PresentedKey(..), ApiKeyDigest(..))])");
+
         let key_set = format!("{:?}", parse(KEY));
 
         assert!(
