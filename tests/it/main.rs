@@ -6,13 +6,14 @@
 //! | `responses` | whole responses: every status, path matching, limits on the body |
 //! | `properties` | invariants over random requests |
 //! | `uploads` | grants used on an S3 server, which accepts them and rejects every alteration |
+//! | `multipart` | multipart uploads on an S3 server, and the tokens that the function accepts |
 //! | `signatures` | presigned URLs against AWS's published example, the specification and the SDK |
 //! | `bucket_urls` | regions, dots, China, FIPS, dual stack and custom endpoints |
 //! | `key_store` | the Secrets Manager client while the secret rotates and the server fails or hangs |
 //! | `process` | the binary on a Lambda Runtime API: startup, log, metrics, settings |
 //! | `outages` | the binary while Secrets Manager, its credentials or Lambda fail |
 //! | `deployed` | the stack of `template.yaml` on a local AWS; ignored, run by `make e2e` |
-//! | `load` | 200,000 requests to one instance, 64 callers of one stack; ignored, run by `make load` |
+//! | `load` | 200,000 requests to one instance, 64 callers of one stack, a file of 6 GB; ignored, run by `make load` |
 //! | `documents` | the documents, compared with the code |
 //! | `template` | lints of `template.yaml` |
 //!
@@ -32,6 +33,7 @@ mod documents;
 mod events;
 mod key_store;
 mod load;
+mod multipart;
 mod outages;
 mod process;
 mod properties;

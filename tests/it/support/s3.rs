@@ -4,6 +4,7 @@ use std::{fs, net::SocketAddr, path::PathBuf};
 
 use s3s::{auth::SimpleAuth, host::SingleDomain, service::S3ServiceBuilder};
 use s3s_fs::FileSystem;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
@@ -47,6 +48,11 @@ impl S3 {
     /// Whether no bucket contains an object.
     pub(crate) fn is_empty(&self) -> bool {
         self.bucket_folders().all(|bucket| fs::read_dir(bucket).unwrap().next().is_none())
+    }
+
+    /// Reads an object.
+    pub(crate) fn object(&self, object_key: &Value) -> Option<Vec<u8>> {
+        fs::read(self.folder.path().join("uploads").join(object_key.as_str()?)).ok()
     }
 
     /// Removes all objects and returns them.

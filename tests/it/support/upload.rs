@@ -10,6 +10,7 @@ use reqwest::{
 use serde_json::Value;
 
 pub(crate) mod alterations;
+pub(crate) mod multipart;
 
 /// The name of the form field that contains the file.
 const FILE: &str = "file";

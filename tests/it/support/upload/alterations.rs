@@ -8,10 +8,11 @@ use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::upload::Upload;
+use crate::support::upload::{Upload, multipart::element};
 
 mod bound_urls;
 mod forms;
+pub(crate) mod multipart;
 mod urls;
 
 pub(crate) use self::{bound_urls::BOUND_URL_ALTERATIONS, forms::FORM_ALTERATIONS, urls::URL_ALTERATIONS};
@@ -147,7 +148,7 @@ pub(crate) async fn unexpected_outcomes(
 
         let status = response.status().as_u16();
         let xml = response.text().await.unwrap();
-        let code = error_code(&xml);
+        let code = element(&xml, "Code").unwrap_or_default();
         let stored = take_objects().await;
         let expected = alteration.is_stored_by(server).then(|| (object_key.to_owned(), FILE_CONTENT.len()));
         let is_stored_as_expected = stored.as_ref().is_none_or(|stored| stored.iter().eq(&expected));
@@ -170,12 +171,6 @@ fn tables() -> [(&'static str, Value, &'static [Alteration]); 3] {
         ("/v1/assets/presign", url, &URL_ALTERATIONS),
         ("/v1/assets/presign", bound, &BOUND_URL_ALTERATIONS),
     ]
-}
-
-/// Returns the code in an error of S3, or an empty string.
-fn error_code(xml: &str) -> &str {
-    let code = xml.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    code.map_or("", |(code, _)| code)
 }
 
 /// Thirty-two zero bytes and their MD5, as S3 expects them in headers and in fields.

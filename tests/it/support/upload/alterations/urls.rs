@@ -164,7 +164,7 @@ pub(crate) const URL_ALTERATIONS: [Alteration; 57] = [
 
 /// Returns the value of a parameter of a URL, as it is encoded there.
 #[track_caller]
-fn parameter(url: &str, name: &str) -> String {
+pub(super) fn parameter(url: &str, name: &str) -> String {
     let (_, value) = url.split_once(&format!("{name}=")).unwrap();
     value.split('&').next().unwrap().to_owned()
 }
@@ -189,11 +189,11 @@ impl Upload {
         self.edit_url(&format!("{name}={value}"), &format!("{name}={edited}"));
     }
 
-    fn set_parameter(&mut self, name: &str, value: &str) {
+    pub(super) fn set_parameter(&mut self, name: &str, value: &str) {
         self.edit_parameter(name, |parameter| value.clone_into(parameter));
     }
 
-    fn remove_parameter(&mut self, name: &str) {
+    pub(super) fn remove_parameter(&mut self, name: &str) {
         self.edit_url(&format!("&{name}={}", parameter(&self.url, name)), "");
     }
 
@@ -201,7 +201,7 @@ impl Upload {
         self.edit_parameter("X-Amz-Credential", |credential| replace_part(credential, "%2F", part, value));
     }
 
-    fn set_method(&mut self, method: Method) {
+    pub(super) fn set_method(&mut self, method: Method) {
         self.method = method;
     }
 }
