@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use aws_credential_types::{
@@ -11,11 +11,15 @@ use aws_credential_types::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lambda_http::{Body, Response};
-use presigned_upload::{app::App, body::MAX_BYTES, handler::handle};
+use presigned_upload::{
+    app::{App, Nondeterminism},
+    body::MAX_BYTES,
+    handler::handle,
+};
 use serde_json::{Map, Value, json};
 
 use crate::support::{
-    app::{FIXED, app, config, grant_put, granted, json_of, sdk_config_with_api_key},
+    app::{FIXED, app, config, grant, grant_put, granted, json_of, sdk_config_with_api_key},
     events::HttpApiEvent,
     files::read,
 };
@@ -66,8 +70,14 @@ async fn rejects_a_missing_api_key_before_it_reads_the_body() {
     });
     let too_long = " ".repeat(MAX_BYTES + 1);
 
-    for event in [media("/media/"), media("/v1/assets/presign"), media("/media/").body(&too_long)] {
-        let event = event.without_header("authorization");
+    for (path, body) in [
+        ("/media/", "{}"),
+        ("/v1/assets/presign", "{}"),
+        ("/v1/uploads", "{}"),
+        ("/v1/uploads/sign", "{}"),
+        ("/v1/uploads/sign", &too_long),
+    ] {
+        let event = media(path).body(body).without_header("authorization");
         assert_problem(event, Some(("www-authenticate", "Bearer")), problem.clone()).await;
     }
 }
@@ -82,7 +92,7 @@ async fn rejects_an_unknown_api_key() {
         "detail": "unknown API key",
     });
 
-    for path in ["/media/", "/v1/assets/presign"] {
+    for path in ["/media/", "/v1/assets/presign", "/v1/uploads", "/v1/uploads/sign"] {
         let event = media(path).api_key("another-api-key");
         assert_problem(event, Some(("www-authenticate", "Bearer")), problem.clone()).await;
     }
@@ -172,7 +182,7 @@ async fn rejects_a_body_that_is_too_long() {
         "detail": "request body is 65537 bytes long; expected at most 65536",
     });
 
-    for path in ["/media/", "/v1/assets/presign"] {
+    for path in ["/media/", "/v1/assets/presign", "/v1/uploads", "/v1/uploads/sign"] {
         assert_problem(media(path).body(&" ".repeat(MAX_BYTES + 1)), None, problem.clone()).await;
     }
 }
@@ -353,6 +363,187 @@ async fn says_what_a_member_may_be() {
             { "name": "overwrite", "reason": overwrite },
         ]);
         assert_eq!((response.status().as_u16(), &json_of(&response)["details"]["fields"]), (400, &fields), "{body}");
+    }
+}
+
+/// Returns the problem in a response to a body with these invalid members.
+fn invalid_members(fields: &[(&str, &str)]) -> Value {
+    let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+    let fields: Vec<_> = fields.iter().map(|(name, reason)| json!({ "name": name, "reason": reason })).collect();
+    json!({
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "code": "bad_request",
+        "detail": format!("missing or invalid members: {}", names.join(", ")),
+        "details": { "fields": fields },
+    })
+}
+
+#[tokio::test]
+async fn names_every_invalid_member_of_a_multipart_upload() {
+    let required = "is required";
+    let size = "is too large; expected 1 to 5368709120 bytes";
+    let any_file = "expected 5242880 to 5368709120 bytes";
+
+    for (body, fields) in [
+        (json!({}), &[("fileName", required), ("fileType", required), ("fileSize", required)][..]),
+        (
+            json!({ "fileName": "..", "fileType": "a", "fileSize": "1", "partSize": "1", "overwrite": "true" }),
+            &[
+                ("fileName", "must not be `.` or `..`"),
+                ("fileType", "must be a media type such as `image/png`"),
+                ("fileSize", "must be a number, without quotes; expected 1 to 5368709120 bytes"),
+                ("partSize", &format!("must be a number, without quotes; {any_file}")),
+                ("overwrite", "must be `true` or `false`, without quotes"),
+            ],
+        ),
+        (
+            json!({ "fileName": "a", "fileType": "a/b", "fileSize": 5_368_709_121_u64, "partSize": 5_242_879 }),
+            &[("fileSize", size), ("partSize", &format!("is too small; {any_file}"))],
+        ),
+        (
+            json!({ "fileName": "a", "fileType": "a/b", "fileSize": 1, "partSize": 5_368_709_121_u64 }),
+            &[("partSize", &format!("is too large; {any_file}"))],
+        ),
+    ] {
+        assert_problem(HttpApiEvent::post("/v1/uploads", &body), None, invalid_members(fields)).await;
+    }
+}
+
+#[tokio::test]
+async fn rejects_a_part_size_that_gives_too_many_parts() {
+    let app = app(&[("UPLOAD_MAX_BYTES", "5497558138880")], None, FIXED).await;
+    let body = json!({
+        "fileName": "a", "fileType": "a/b", "fileSize": 5_497_558_138_880_u64, "partSize": 549_755_813,
+    });
+
+    let response = handle(&app, HttpApiEvent::post("/v1/uploads", &body).request()).await;
+
+    let reason = "is too small; expected 549755814 to 5368709120 bytes";
+    assert_eq!(whole(&response), expected(&invalid_members(&[("partSize", reason)]), None));
+}
+
+/// Starts an upload of 10 MiB in two parts, and returns its token.
+async fn upload_token(app: &App) -> Value {
+    let body = json!({ "fileName": FILE_NAME, "fileType": "video/mp4", "fileSize": 10 << 20, "partSize": 5 << 20 });
+    grant(app, "/v1/uploads", &body).await["uploadToken"].clone()
+}
+
+#[tokio::test]
+async fn names_every_invalid_member_of_a_request_to_sign() {
+    let token = upload_token(&app(&[], None, FIXED).await).await;
+    let id = "must be 1 to 1024 visible ASCII characters";
+    let array = "must be an array of 1 to 100 part numbers";
+    let range = "must contain only whole numbers from 1 to 2";
+
+    for (upload_id, part_numbers, part_numbers_reason) in [
+        (json!(""), json!([]), array),
+        (json!("é"), json!(1), array),
+        (json!("a".repeat(1025)), json!(vec![1; 101]), array),
+        (json!("a b"), json!([0]), range),
+        (json!("a\n"), json!([1, 3]), range),
+        (json!(" a"), json!([1.5]), range),
+        (json!("\u{7f}"), json!(["1"]), range),
+        (json!("a\u{0}"), json!([1, 2, 1]), "must not contain a part number twice"),
+    ] {
+        let body = json!({ "uploadToken": token, "uploadId": upload_id, "partNumbers": part_numbers });
+        let problem = invalid_members(&[("uploadId", id), ("partNumbers", part_numbers_reason)]);
+        assert_problem(HttpApiEvent::post("/v1/uploads/sign", &body), None, problem).await;
+    }
+    for (body, fields) in [
+        (json!({}), [("uploadToken", "is required"), ("uploadId", "is required"), ("partNumbers", "is required")]),
+        (
+            json!({ "uploadToken": 1, "uploadId": 1, "partNumbers": [10_001] }),
+            [
+                ("uploadToken", "must be a string"),
+                ("uploadId", "must be a string"),
+                ("partNumbers", "must contain only whole numbers from 1 to 10000"),
+            ],
+        ),
+    ] {
+        assert_problem(HttpApiEvent::post("/v1/uploads/sign", &body), None, invalid_members(&fields)).await;
+    }
+}
+
+#[tokio::test]
+async fn rejects_an_upload_token_without_a_word_about_its_content() {
+    let token = upload_token(&app(&[], None, FIXED).await).await;
+    let problem = |code: &str, detail: &str| json!({ "type": "about:blank", "title": "Forbidden", "status": 403, "code": code, "detail": detail });
+    let invalid = problem("invalid_upload_token", "invalid upload token; start a new upload with `POST /v1/uploads`");
+    let expired =
+        problem("upload_token_expired", "upload token has expired; start a new upload with `POST /v1/uploads`");
+    // Its other members are not looked at.
+    let body = |token: &Value| json!({ "uploadToken": token, "uploadId": "", "partNumbers": [0] });
+
+    for token in [json!(""), json!("v1.e30.AA"), json!(token.as_str().unwrap().replacen("v1.", "v2.", 1))] {
+        assert_problem(HttpApiEvent::post("/v1/uploads/sign", &body(&token)), None, invalid.clone()).await;
+    }
+    let a_day_later = || (FIXED.now)() + Duration::from_hours(24);
+    let app = app(&[], None, Nondeterminism { now: a_day_later, ..FIXED }).await;
+    let response = handle(&app, HttpApiEvent::post("/v1/uploads/sign", &body(&token)).request()).await;
+    assert_eq!(whole(&response), expected(&expired, None));
+}
+
+/// As long as Lambda's session tokens.
+const LAMBDA_SESSION_TOKEN: &str = include_str!("../../benches/cold_start/src/session_token.txt");
+
+/// Lambda returns at most 6 MB, and API Gateway 10 MB.
+#[tokio::test]
+async fn the_longest_response_stays_below_1_mb() {
+    let token = Some(LAMBDA_SESSION_TOKEN.to_owned());
+    let credentials = Credentials::new("ASIAIOSFODNN7EXAMPLE", "SECRET", token, None, "test");
+    let sdk_config = sdk_config_with_api_key(None);
+    let sdk_config = sdk_config.credentials_provider(SharedCredentialsProvider::new(credentials)).build();
+    let app = App::from_sdk_config(config(&[]), &sdk_config, FIXED).await.unwrap();
+    let longest = "\u{10ffff}".repeat(243) + &"a".repeat(11);
+    let body = json!({ "fileName": longest, "fileType": "a/b", "fileSize": 5_368_709_120_u64, "partSize": 5 << 20 });
+    let upload = grant(&app, "/v1/uploads", &body).await;
+    let part_numbers: Vec<_> = (925..=1024).collect();
+    let body =
+        json!({ "uploadToken": upload["uploadToken"], "uploadId": "%".repeat(1024), "partNumbers": part_numbers });
+
+    let response = handle(&app, HttpApiEvent::post("/v1/uploads/sign", &body).request()).await;
+
+    assert_eq!(granted(&response)["parts"].as_array().unwrap().len(), 100);
+    let length = response.body().len();
+    assert!((500_000..1_000_000).contains(&length), "{length}");
+}
+
+#[tokio::test]
+async fn no_url_outlives_its_upload_token() {
+    for (settings, now, seconds) in [
+        (&[][..], FIXED.now, "3600"),
+        (&[("MULTIPART_EXPIRES_IN", "60")], FIXED.now, "60"),
+        (&[("MULTIPART_EXPIRES_IN", "60")], || (FIXED.now)() + Duration::from_millis(49_001), "10"),
+        (&[("MULTIPART_EXPIRES_IN", "60")], || (FIXED.now)() + Duration::from_millis(59_999), "1"),
+    ] {
+        let token = upload_token(&app(settings, None, FIXED).await).await;
+        let app = app(settings, None, Nondeterminism { now, ..FIXED }).await;
+        let body = json!({ "uploadToken": token, "uploadId": "a", "partNumbers": [1, 2] });
+
+        let signed = grant(&app, "/v1/uploads/sign", &body).await;
+
+        let (text, parameter) = (signed.to_string(), format!("X-Amz-Expires={seconds}&"));
+        assert_eq!(text.matches("X-Amz-Expires=").count(), 5);
+        assert_eq!(text.matches(&parameter).count(), 5, "{settings:?} {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_url_of_an_upload_outlives_neither_its_token_nor_the_settings() {
+    for (settings, seconds) in [
+        (&[][..], "3600"),
+        (&[("MULTIPART_EXPIRES_IN", "60")], "60"),
+        (&[("UPLOAD_EXPIRES_IN", "50"), ("MULTIPART_EXPIRES_IN", "60")], "50"),
+    ] {
+        let app = app(settings, None, FIXED).await;
+        let body = json!({ "fileName": "a", "fileType": "a/b", "fileSize": 1 });
+
+        let upload = grant(&app, "/v1/uploads", &body).await;
+
+        let url = upload["create"]["url"].as_str().unwrap();
+        assert!(url.contains(&format!("X-Amz-Expires={seconds}&")), "{url}");
     }
 }
 
