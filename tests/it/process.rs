@@ -125,6 +125,61 @@ async fn logs_one_line_with_the_reason_for_each_rejected_request() {
     );
 }
 
+#[tokio::test]
+async fn logs_one_line_for_each_request_of_a_multipart_upload() {
+    let mut function = start_with_storefront(&[("MULTIPART_EXPIRES_IN", "60")]).await;
+    let post = |path: &str, body: Value| HttpApiEvent::post(path, &body).to_string();
+    let sign = |token: &str| json!({ "uploadToken": token, "uploadId": "an-upload-id", "partNumbers": [1] });
+    let upload = json!({ "fileName": "a.mp4", "fileType": "video/mp4", "fileSize": 6_000_000 });
+
+    let granted = body(&function.response_to(&post("/v1/uploads", upload)).await);
+    let token = granted["uploadToken"].as_str().unwrap();
+    let signed = function.response_to(&post("/v1/uploads/sign", sign(token))).await;
+    let altered = function.response_to(&post("/v1/uploads/sign", sign(token.trim_start_matches('v')))).await;
+    let invalid = function.response_to(&post("/v1/uploads/sign", json!({ "uploadToken": token }))).await;
+
+    assert_eq!([&signed, &altered, &invalid].map(|it| it["statusCode"].as_u64().unwrap()), [200, 403, 400]);
+    let lines = function.kill().await;
+    assert!(!Value::from(lines.as_slice()).to_string().contains("an-upload-id"));
+    let (started, requests) = (metrics(&lines[1]), lines.into_iter().skip(1).map(without_time).collect::<Vec<_>>());
+    assert_eq!(started[2], "granted_bytes=6000000 Bytes by function_name=uploads");
+    assert_eq!(
+        started[started.len() - 2..],
+        [
+            "granted=1 Count by function_name=uploads, route=/v1/uploads",
+            "granted=1 Count by function_name=uploads, caller=storefront",
+        ]
+    );
+    let of = |route: &str, members: Value| {
+        let mut line = json!({ "route": route, "caller": "storefront" });
+        line.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        line
+    };
+    let token = "invalid upload token; start a new upload with `POST /v1/uploads`";
+    let members = "missing or invalid members: uploadId, partNumbers";
+    assert_eq!(
+        requests,
+        [
+            request_line(
+                "POST",
+                200,
+                &of("/v1/uploads", json!({ "granted": 1, "granted_bytes": 6_000_000, "cold_start": 1 }))
+            ),
+            request_line("POST", 200, &of("/v1/uploads/sign", json!({}))),
+            request_line(
+                "POST",
+                403,
+                &of("/v1/uploads/sign", json!({ "errors": 1, "code": "invalid_upload_token", "reason": token }))
+            ),
+            request_line(
+                "POST",
+                400,
+                &of("/v1/uploads/sign", json!({ "errors": 1, "code": "bad_request", "reason": members }))
+            ),
+        ]
+    );
+}
+
 /// Returns the metrics that CloudWatch reads from a line, once for each set of dimensions, with their values and units.
 ///
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
