@@ -15,11 +15,12 @@ use percent_encoding::percent_decode_str;
 use presigned_upload::{
     app::App,
     body::MAX_BYTES,
+    content::{FileSize, Parts},
     handler::handle,
     limits::{ExpiresIn, MaxBytes},
 };
 use proptest::{collection::vec, option, prelude::*, proptest, sample::select, test_runner::Config};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -119,7 +120,17 @@ fn assert_problem(response: &Response<Body>) {
         assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {body}");
     }
     for field in body["details"]["fields"].as_array().into_iter().flatten() {
-        let names = ["fileName", "fileType", "fileSize", "checksumSha256", "overwrite"];
+        let names = [
+            "fileName",
+            "fileType",
+            "fileSize",
+            "partSize",
+            "checksumSha256",
+            "overwrite",
+            "uploadToken",
+            "uploadId",
+            "partNumbers",
+        ];
         assert!(names.contains(&field["name"].as_str().unwrap()), "{body}");
         assert!(!field["reason"].as_str().unwrap().is_empty(), "{body}");
     }
@@ -189,10 +200,12 @@ impl<'a> Granted<'a> {
     /// Reads it from a response to a request at the time of [`FIXED`].
     #[track_caller]
     fn parse(grant: &Value, content_type: &'a str, file_size: u64) -> Self {
-        if let Some(url) = grant["url"].as_str().filter(|url| url.contains("X-Amz-Expires=")) {
+        let url = grant["create"].get("url").unwrap_or(&grant["url"]).as_str().unwrap();
+        if url.contains("X-Amz-Expires=") {
             let (_, seconds) = url.split_once("X-Amz-Expires=").unwrap();
             let expires_in = seconds.split('&').next().unwrap().parse().unwrap();
-            assert!(url.contains("X-Amz-SignedHeaders=content-length%3Bcontent-type%3Bhost&"), "{url}");
+            assert!(url.contains("content-type%3Bhost&"), "{url}");
+            assert!(url.contains("content-length%3B") || grant["fileSize"] == file_size, "{url}");
             let object_key = grant["key"].as_str().unwrap().to_owned();
             return Self { object_key, content_type, max_bytes: file_size, expires_in };
         }
@@ -236,6 +249,43 @@ fn assert_url_is_for_one_object(fixture: &Fixture, grant: &Value, content_type: 
         let mut altered = grant.clone();
         altered["url"] = altered["url"].as_str().unwrap().replacen(from, &to, 1).into();
         fixture.assert_refused(Upload::put(&altered, content_type, b"a".to_vec()));
+    }
+}
+
+/// Generates an upload id, valid or not.
+fn upload_id() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[!-~]{1,40}",
+        "[A-Za-z0-9._-]{1,128}",
+        r"(&|\?|#|%26|%00|/|\.\./|//|uploadId=|partNumber=9|X-Amz-Expires=1|a){1,8}",
+    ]
+}
+
+/// Asserts that a request is for this object, and that these are all of its parameters besides those of the signature.
+#[track_caller]
+fn assert_request(fixture: &Fixture, request: &Value, object_key: &str, expected: &[(&str, &str)]) {
+    let url = Url::parse(request["url"].as_str().unwrap()).unwrap();
+    let path = url.as_str().strip_prefix(&format!("{}/uploads/", fixture.s3.url())).unwrap();
+    let (path, _) = path.split_once('?').unwrap();
+    assert_eq!(percent_decode_str(path).decode_utf8().unwrap(), object_key);
+    let parameters: Vec<_> = url.query_pairs().filter(|(name, _)| !name.starts_with("X-Amz-")).collect();
+    assert!(parameters.iter().map(|(name, value)| (&**name, &**value)).eq(expected.iter().copied()), "{url}");
+    assert_eq!(url.query_pairs().count(), expected.len() + 7, "{url}");
+}
+
+/// Asserts that all requests of a response are for this object, this upload and these parts.
+#[track_caller]
+fn assert_signed(fixture: &Fixture, signed: &Value, object_key: &str, upload_id: &str, part_numbers: &[u64]) {
+    let parts = signed["parts"].as_array().unwrap();
+    assert_eq!(parts.len(), part_numbers.len());
+    for (part, number) in parts.iter().zip(part_numbers) {
+        let number = number.to_string();
+        assert_request(fixture, part, object_key, &[("partNumber", &number), ("uploadId", upload_id)]);
+    }
+    for (name, method) in [("list", "GET"), ("abort", "DELETE"), ("complete", "POST")] {
+        assert_eq!(signed[name]["method"], method);
+        assert_request(fixture, &signed[name], object_key, &[("uploadId", upload_id)]);
     }
 }
 
@@ -297,7 +347,7 @@ proptest! {
     fn no_caller_gets_more_than_its_limits_or_the_settings(
         settings in limits("[a-z.]{1,5}/"),
         caller in limits("([a-z./$]{1,5}/){1,2}"),
-        path in select(vec!["/media/", "/v1/assets/presign"]),
+        path in select(vec!["/media/", "/v1/assets/presign", "/v1/uploads"]),
         content_type in select(vec!["image/png", "image/gif", "text/csv", "text/plain", "a/b", "b/a"]),
         file_size in prop_oneof![1..=3000_u64, 1..=MaxBytes::MAX],
         has_file_size in any::<bool>(),
@@ -339,11 +389,65 @@ proptest! {
     }
 
     #[test]
+    fn no_sequence_of_requests_reaches_another_object(
+        file_name in file_name(),
+        file_size in prop_oneof![1..=100_u64 << 20, 1..=MaxBytes::MAX_SINGLE],
+        requests in vec((upload_id(), vec(1..=4_u64, 1..=4), "[a-z]{1,5}"), 1..5),
+    ) {
+        static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::start);
+        let start = json!({ "fileName": file_name, "fileType": "a/b", "fileSize": file_size });
+        let response = FIXTURE.response_to(&HttpApiEvent::post("/v1/uploads", &start));
+
+        if response.status() == StatusCode::OK {
+            let upload = json_of(&response);
+            let object_key = upload["key"].as_str().unwrap();
+            assert_object_key(object_key, Some(&file_name));
+            assert_request(&FIXTURE, &upload["create"], object_key, &[("uploads", "")]);
+            for (upload_id, part_numbers, name) in &requests {
+                let sign = json!({
+                    "uploadToken": upload["uploadToken"], "uploadId": upload_id, "partNumbers": part_numbers,
+                    "key": name, "fileName": name, "object_key": name, "bucket": name,
+                });
+                let response = FIXTURE.response_to(&HttpApiEvent::post("/v1/uploads/sign", &sign));
+                if response.status() == StatusCode::OK {
+                    assert_signed(&FIXTURE, &json_of(&response), object_key, upload_id, part_numbers);
+                } else {
+                    assert_problem(&response);
+                }
+            }
+        } else {
+            assert_problem(&response);
+        }
+    }
+
+    #[test]
+    fn the_sizes_of_all_parts_add_up_to_the_size_of_the_file(
+        file_size in prop_oneof![1..=MaxBytes::MAX, MaxBytes::MAX - (200 << 30)..=MaxBytes::MAX, 1..=50_u64 << 20],
+        part_size in option::of(prop_oneof![5_u64 << 20..=5 << 30, 5_u64 << 20..=5 << 21]),
+    ) {
+        let file_size = FileSize::from_bytes(file_size).unwrap();
+        let parts = part_size.map_or_else(|| Some(Parts::by_default(file_size)), |size| Parts::new(file_size, size));
+
+        if let Some(parts) = parts {
+            let sizes: Vec<_> = (1..=parts.count()).map(|number| parts.size_of(number).unwrap()).collect();
+            let (last, others) = sizes.split_last().unwrap();
+            assert_eq!(sizes.iter().sum::<u64>(), file_size.as_u64());
+            assert!(others.iter().all(|size| (5 << 20..=5 << 30).contains(size)));
+            assert!((1..=parts.part_size()).contains(last) && sizes.len() <= 10_000);
+            assert_eq!(Parts::new(file_size, parts.part_size()), Some(parts), "a token is verified with it");
+        } else {
+            assert!(part_size.unwrap() * 10_000 < file_size.as_u64());
+        }
+    }
+
+    #[test]
     fn every_request_gets_a_response(
         method in prop_oneof![Just("POST".to_owned()), "[A-Z]{1,10}"],
         path in prop_oneof![
             Just("/media/".to_owned()),
             Just("/v1/assets/presign".to_owned()),
+            Just("/v1/uploads".to_owned()),
+            Just("/v1/uploads/sign".to_owned()),
             r"/(media|healthz|v1|assets|presign|[ -~]{0,5}|/){0,5}",
             any::<String>(),
         ],
