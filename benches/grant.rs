@@ -1,4 +1,4 @@
-//! Benchmarks the pure parts of a request, and the presigned PUT of the SDK for comparison.
+//! Benchmarks the pure parts of a request, the presigned PUT of the SDK for comparison, and multipart uploads as a whole.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark with valid inputs")]
 
@@ -12,17 +12,25 @@ use aws_sdk_s3::{
     config::{BehaviorVersion, IdentityCache, Region, SharedCredentialsProvider},
     presigning::PresigningConfig,
 };
-use criterion::{Criterion, criterion_group, criterion_main};
-use lambda_http::http::HeaderMap;
+use aws_smithy_http_client::test_util::infallible_client_fn;
+use aws_types::SdkConfig;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use lambda_http::{
+    Body, RequestExt as _, Response,
+    http::{self, HeaderMap},
+};
 use presigned_upload::{
+    app::{App, Nondeterminism},
     auth::{KeySet, PresentedKeys},
     body::{Members, string},
     bucket::{Addressing, BucketUrl},
     config::Config,
+    handler::handle,
     object_key::ObjectKey,
     presigned_post::{ContentLengthRange, PostGrant},
     presigned_url::UrlGrant,
 };
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -40,6 +48,10 @@ fn config() -> Config {
     Config::from_lookup(lookup).unwrap()
 }
 
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045)
+}
+
 fn benchmarks(criterion: &mut Criterion) {
     let config = config();
     let parse_body = |body| {
@@ -50,7 +62,7 @@ fn benchmarks(criterion: &mut Criterion) {
     };
     let (file_name, content_type) = parse_body(BODY);
     let object_key = ObjectKey::new(&config.limits.prefix, Uuid::from_u128(1), Some(&file_name));
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
+    let now = now();
     let region = Region::new("eu-central-1");
     let token = Some(SESSION_TOKEN.to_owned());
     let credentials = Credentials::new("ASIAIOSFODNN7EXAMPLE", SECRET_ACCESS_KEY, token, None, "bench");
@@ -113,9 +125,48 @@ fn benchmarks(criterion: &mut Criterion) {
     });
 }
 
+/// The requests of a multipart upload, from the parsed event to the response.
+fn multipart(criterion: &mut Criterion) {
+    const API_KEY: &str = "2Zv8kQmT4xWc7LrY9sHd3JfBnP6gUeAa";
+    let runtime = runtime();
+    let credentials =
+        Credentials::new("ASIAIOSFODNN7EXAMPLE", SECRET_ACCESS_KEY, Some(SESSION_TOKEN.to_owned()), None, "bench");
+    let sdk_config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .http_client(infallible_client_fn(|_| Response::new(json!({ "SecretString": API_KEY }).to_string())))
+        .build();
+    let nondeterminism = Nondeterminism { now, new_id: || Uuid::from_u128(1) };
+    let app = runtime.block_on(App::from_sdk_config(config(), &sdk_config, nondeterminism)).unwrap();
+    let request = |path: &str, body: &Value| {
+        let request =
+            http::Request::post(path).header("x-api-key", API_KEY).body(Body::from(body.to_string())).unwrap();
+        request.with_raw_http_path(path)
+    };
+    let respond = |request| {
+        let response = runtime.block_on(handle(&app, request));
+        assert_eq!(response.status(), 200);
+        response
+    };
+
+    let start = json!({ "fileName": "a.mp4", "fileType": "video/mp4", "fileSize": 5_000_000_000_u64 });
+    criterion.bench_function("start of a multipart upload", |bencher| {
+        bencher.iter_batched(|| request("/v1/uploads", &start), respond, BatchSize::SmallInput);
+    });
+    let upload: Value = serde_json::from_slice(respond(request("/v1/uploads", &start)).body()).unwrap();
+    let part_numbers: Vec<_> = (1..=100).collect();
+    // As long as the upload ids of S3.
+    let sign =
+        json!({ "uploadToken": upload.get("uploadToken"), "uploadId": "a".repeat(128), "partNumbers": part_numbers });
+    criterion.bench_function("URLs of 100 parts", |bencher| {
+        bencher.iter_batched(|| request("/v1/uploads/sign", &sign), respond, BatchSize::SmallInput);
+    });
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-criterion_group!(benches, benchmarks);
+criterion_group!(benches, benchmarks, multipart);
 criterion_main!(benches);
