@@ -145,7 +145,7 @@ const ROWS: &[Row] = &[
     row(
         &[PARTS, Complete],
         Abort,
-        alteration("a deletion of the object", MISMATCH, |upload, _| {
+        alteration("a deletion of the object", MISMATCH_OR_DENIED, |upload, _| {
             let (url, query) = upload.url.split_once('?').unwrap();
             let (_, signature) = query.split_once('&').unwrap();
             upload.url = format!("{url}?{signature}");
@@ -287,12 +287,12 @@ pub(crate) async fn unexpected_outcomes(
         let is_complete = before.contains(&Complete) || (*last == Complete && is_success);
         let expected = is_complete.then(|| session.file());
         let object_key = &session.grant["key"];
-        let content = stored(object_key).await;
+        let (content, taken) = (stored(object_key).await, take_objects().await);
         let objects: Vec<_> = expected.iter().map(|it| (object_key.as_str().unwrap().to_owned(), it.len())).collect();
         if is_success != alteration.accepted_by.contains(&server)
             || !alteration.is_expected(server, response.status, response.code())
             || content != expected
-            || take_objects().await != objects
+            || taken != objects
         {
             let size = content.map(|content| content.len());
             unexpected.push(format!("{last:?}, {}: {response:?}, stored: {size:?}", alteration.name));
