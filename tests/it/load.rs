@@ -1,16 +1,18 @@
-//! Sends many requests: to one instance of the function, one at a time, and to the deployed stack, from many callers at
-//! once. `make load` runs both against the build that is deployed.
+//! Sends many requests, to one instance of the function, one at a time, and to the deployed stack, from many callers at
+//! once; and a file that is too large for one request. `make load` runs all against the build that is deployed.
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
 
 use std::{
     collections::HashSet,
-    path::Path,
+    env, fs,
+    os::unix::fs::FileExt as _,
+    process,
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream};
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::Child,
@@ -25,7 +27,10 @@ use crate::{
         events::{HttpApiEvent, event},
         instance::{Instance, WRONG_API_KEY},
         secrets_manager::SecretsManager,
-        upload::Upload,
+        upload::{
+            Upload,
+            multipart::{Etags, Uploader},
+        },
     },
 };
 
@@ -53,9 +58,8 @@ fn percentiles(mut durations: Vec<Duration>) -> String {
 
 /// Reads a line of a process's `/proc/PID/status`, in KiB.
 #[track_caller]
-fn memory(process: &Child, name: &str) -> usize {
-    let folder = Path::new("/proc").join(process.id().unwrap().to_string());
-    let status = std::fs::read_to_string(folder.join("status")).unwrap();
+fn memory(process_id: u32, name: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process_id}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim_start_matches(':').trim_end_matches("kB").trim().parse().unwrap()
 }
@@ -87,6 +91,7 @@ async fn serves_200_000_requests_in_constant_memory() {
     let secrets_manager = SecretsManager::start(API_KEY).await;
     let variables = [("AWS_LAMBDA_LOG_LEVEL", "")];
     let mut function = Instance::start_binary(BINARY.as_ref(), secrets_manager, &variables).await;
+    let process_id = function.process.id().unwrap();
     let line_count = count_request_lines(&mut function.process);
     let errors = read_stderr(&mut function.process);
     let invalid_body = HttpApiEvent::post("/media/", &json!({ "fileName": "../secrets.txt", "fileType": "image/*" }));
@@ -108,7 +113,7 @@ async fn serves_200_000_requests_in_constant_memory() {
             durations[number % kinds.len()].push(sent_at.elapsed());
             assert_eq!(response["statusCode"], *status, "{name}: {response}");
             if number == WARM {
-                warm_memory = memory(&function.process, "VmRSS");
+                warm_memory = memory(process_id, "VmRSS");
             }
             if number % 20_000 == 0 {
                 println!("{number} of {REQUESTS} requests after {:.0} s", started_at.elapsed().as_secs_f64());
@@ -117,7 +122,7 @@ async fn serves_200_000_requests_in_constant_memory() {
     };
     timeout(TIME_LIMIT, all).await.expect("all responses come in time");
     let took = started_at.elapsed();
-    let [end_memory, peak_memory] = ["VmRSS", "VmHWM"].map(|name| memory(&function.process, name));
+    let [end_memory, peak_memory] = ["VmRSS", "VmHWM"].map(|name| memory(process_id, name));
     function.process.kill().await.unwrap();
 
     let reads = function.secrets_manager.reads();
@@ -164,4 +169,85 @@ async fn serves_64_callers_at_once() {
     println!("upload: {}", percentiles(uploads.iter().map(|it| it.1).collect()));
     let object_keys: HashSet<_> = uploads.iter().map(|it| &it.2).collect();
     assert_eq!(object_keys.len(), CALLERS * UPLOADS_EACH, "each grant is for another object");
+}
+
+/// The size of the file, in bytes; `LOAD_FILE_BYTES` sets another.
+const FILE_BYTES: u64 = 6_000_000_000;
+/// The number of parts that are sent at once.
+const CONNECTIONS: usize = 4;
+
+/// Returns the processes of the function with this name on the local AWS.
+fn processes_of(function_name: &str) -> Vec<u32> {
+    let variable = format!("AWS_LAMBDA_FUNCTION_NAME={function_name}\0");
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let is_of_function = |process_id: &u32| {
+        let environment = fs::read(format!("/proc/{process_id}/environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment).contains(&variable)
+    };
+    processes.filter(is_of_function).collect()
+}
+
+/// Sends a sparse file, each part of which begins with its number. The local AWS keeps it in memory, twice while it
+/// completes the upload: 12 GB for this file.
+#[tokio::test]
+#[ignore = "takes a few minutes: make load"]
+async fn uploads_a_file_that_is_too_large_for_one_request() {
+    let file_size = env::var("LOAD_FILE_BYTES").map_or(FILE_BYTES, |bytes| bytes.parse().unwrap());
+    let stack = Stack::deploy("load-multipart", &[("UploadMaxBytes", "5497558138880")]).await;
+    let api = async |path: &str, body: &Value| stack.grant(path, body).await;
+    let uploader = Uploader { client: client(), api };
+    // Makes VmHWM, the peak of the memory, start again.
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let memory_before = memory(process::id(), "VmRSS");
+
+    let started_at = Instant::now();
+    let body = json!({ "fileName": "a.bin", "fileType": "application/octet-stream", "fileSize": file_size });
+    let grant = uploader.grant(&body).await;
+    let [part_size, count] = ["partSize", "partCount"].map(|name| grant[name].as_u64().unwrap());
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(file_size).unwrap();
+    for number in 1..=count {
+        file.write_all_at(&number.to_be_bytes(), (number - 1) * part_size).unwrap();
+    }
+    let upload = uploader.start(&grant).await;
+    let mut etags = Etags::new();
+    let part_numbers: Vec<_> = (1..=count).collect();
+    for part_numbers in part_numbers.chunks(100) {
+        let signed = uploader.sign(&upload, part_numbers).await;
+        let send_part = async |part: &Value| {
+            let [number, size] = ["partNumber", "size"].map(|name| part[name].as_u64().unwrap());
+            let mut content = vec![0; usize::try_from(size).unwrap()];
+            file.read_exact_at(&mut content, (number - 1) * part_size).unwrap();
+            let response = uploader.send(Upload::put(part, None, content)).await.unwrap();
+            (number, response.etag)
+        };
+        let sent = stream::iter(signed["parts"].as_array().unwrap()).map(send_part).buffer_unordered(CONNECTIONS);
+        etags.extend(timeout(TIME_LIMIT, sent.collect::<Vec<_>>()).await.expect("all parts are sent in time"));
+        println!("{} of {count} parts after {:.0} s", etags.len(), started_at.elapsed().as_secs_f64());
+    }
+    let sent_in = started_at.elapsed();
+    let signed = uploader.sign(&upload, &[1]).await;
+    uploader.send(Upload::complete(&signed, &etags)).await.unwrap();
+    let took = started_at.elapsed();
+
+    let peak_memory = memory(process::id(), "VmHWM");
+    println!(
+        "{file_size} bytes in {count} parts, {CONNECTIONS} at a time: {:.0} s, {} MB/s; {:.0} s with the completion",
+        sent_in.as_secs_f64(),
+        u128::from(file_size) / 1000 / sent_in.as_millis(),
+        took.as_secs_f64()
+    );
+    println!("memory of the client: {memory_before} KiB before, {peak_memory} KiB at most");
+    let processes = processes_of(&stack.physical_id("Function").await);
+    let peaks: Vec<_> = processes.into_iter().map(|process_id| memory(process_id, "VmHWM")).collect();
+    println!("memory of each instance of the function: {peaks:?} KiB at most");
+    assert!(!peaks.is_empty());
+    let in_flight = CONNECTIONS * usize::try_from(part_size).unwrap() / 1024;
+    assert!(peak_memory <= memory_before + 2 * in_flight, "the client streams the file");
+    assert_eq!(stack.size(&grant["key"]).await, file_size);
+    for number in [1, count / 2 + 1, count] {
+        let start = (number - 1) * part_size;
+        assert_eq!(stack.range(&grant["key"], start, 8).await, number.to_be_bytes(), "part {number}");
+    }
 }
