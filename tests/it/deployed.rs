@@ -26,7 +26,12 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::service::service_fn;
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::OnceCell};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::TcpListener,
+    process::{Child, Command},
+    sync::OnceCell,
+};
 
 use crate::{
     documents::Document,
@@ -714,4 +719,90 @@ async fn examples_upload_a_file_and_say_why_one_is_refused() {
         }
     }
     assert_eq!(stack.stored(&misfit["key"]).await, None);
+}
+
+/// The size of the parts that `examples/multipart.py` sends here: the smallest that S3 accepts.
+const PART_SIZE: usize = 5 << 20;
+
+/// Sends its requests to the backend that `docs/integrate.md` shows, which adds the API key.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn example_continues_an_interrupted_upload_or_aborts_it() {
+    let stack = default_stack().await;
+    let (_backend, backend_url) = spawn_documented_backend(stack).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a [1] \"ü\" {2}.bin");
+    let state_path = folder.path().join("a [1] \"ü\" {2}.bin.upload");
+    // Eight whole parts and one byte, no two of them the same.
+    let content: Vec<_> = (0..PART_SIZE / 4 * 8).flat_map(|it| u32::to_le_bytes(it.try_into().unwrap())).collect();
+    let content = [content, vec![0]].concat();
+    fs::write(&path, &content).unwrap();
+    let example = |options: &[&str]| {
+        // A shell that runs the tests in the background lets its children ignore SIGINT.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", ".venv/bin/python", "examples/multipart.py"]).args(options).arg(&path);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env("API_URL", &backend_url).env("API_KEY", "");
+        command.env("PART_SIZE", PART_SIZE.to_string()).env("REQUESTS_CA_BUNDLE", environment("AWS_CA_BUNDLE"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    };
+    let interrupt = async || {
+        let mut process = example(&[]).spawn().unwrap();
+        let pid = process.id().unwrap().to_string();
+        let mut shown = Vec::new();
+        while !String::from_utf8_lossy(&shown).contains("of 9 parts") {
+            assert_ne!(process.stderr.as_mut().unwrap().read_buf(&mut shown).await.unwrap(), 0, "it sends a part");
+        }
+        assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+        assert_eq!(process.wait().await.unwrap().code(), Some(130));
+    };
+    let finish = async |options: &[&str]| {
+        let output = example(options).output().await.unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+        assert!(output.status.success(), "{stderr}");
+        (stdout, stderr)
+    };
+    let state = || serde_json::from_str::<Value>(&fs::read_to_string(&state_path).unwrap()).unwrap();
+
+    interrupt().await;
+    let object_key = state()["key"].clone();
+    let (stdout, stderr) = finish(&[]).await;
+
+    assert_eq!(json!(stdout.trim_end()), object_key);
+    assert!(stack.stored(&object_key).await.unwrap() == content, "the object is the file");
+    let (before, sent) = stderr.split_once(" of 9 parts\n").unwrap();
+    let before: usize = before.strip_prefix("continuing: S3 has ").unwrap().parse().unwrap();
+    assert!((1..9).contains(&before), "{stderr}");
+    assert_eq!(sent.matches(" of 9 parts").count(), 9 - before, "{stderr}");
+    assert!(!state_path.exists());
+
+    interrupt().await;
+    let aborted = state();
+    assert_eq!(finish(&["--abort"]).await, (String::new(), String::new()));
+
+    assert!(!state_path.exists());
+    let parts = s3(&root()).list_parts().bucket(&stack.bucket).key(aborted["key"].as_str().unwrap());
+    let parts = parts.upload_id(aborted["uploadId"].as_str().unwrap()).send().await;
+    assert_eq!(code(&parts.unwrap_err()), "NoSuchUpload");
+
+    // As after a lifecycle rule has aborted it.
+    fs::write(&state_path, aborted.to_string()).unwrap();
+    let (stdout, stderr) = finish(&[]).await;
+
+    assert!(stderr.starts_with("the upload has expired or was aborted; starting again\n"), "{stderr}");
+    assert!(stack.stored(&json!(stdout.trim_end())).await.unwrap() == content, "the object is the file");
+}
+
+/// Starts the backend that `docs/integrate.md` shows, on a free port.
+async fn spawn_documented_backend(stack: &Stack) -> (Child, String) {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port().to_string();
+    let integrate = read("docs/integrate.md");
+    let (_, program) = integrate.split_once("```python\n").unwrap();
+    let (program, _) = program.split_once("```").unwrap();
+    assert_eq!(program.matches("8080").count(), 1);
+    let mut command = Command::new(".venv/bin/python");
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["-c", &program.replace("8080", &port)]).kill_on_drop(true);
+    command.env("API_URL", stack.local_api_url()).env("API_KEY", &stack.api_key);
+    command.env("SSL_CERT_FILE", environment("AWS_CA_BUNDLE")).stderr(Stdio::null());
+    (command.spawn().unwrap(), format!("http://127.0.0.1:{port}"))
 }
