@@ -629,7 +629,8 @@ async fn responses_match_openapi_yaml() {
 
     for authorization in [Some(authorization.as_str()), None] {
         let mut command = Command::new(".venv-checks/bin/schemathesis");
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", "openapi.yaml", "--seed", "1"]);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--config-file", "tests/it/schemathesis.toml"]);
+        command.args(["run", "openapi.yaml", "--seed", "1"]);
         command.args(["--checks", "all", "--max-examples", "50", "--tls-verify", &environment("AWS_CA_BUNDLE")]);
         command.args(["--url", &stack.local_api_url()]);
         command.args(authorization.into_iter().flat_map(|authorization| ["--header", authorization]));
