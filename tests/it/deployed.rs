@@ -630,7 +630,8 @@ async fn responses_match_openapi_yaml() {
     for authorization in [Some(authorization.as_str()), None] {
         let mut command = Command::new(".venv-checks/bin/schemathesis");
         command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--config-file", "tests/it/schemathesis.toml"]);
-        command.args(["run", "openapi.yaml", "--seed", "1"]);
+        // The local AWS removes a trailing slash, so one spelling of each path is enough.
+        command.args(["run", "openapi.yaml", "--seed", "1", "--exclude-path-regex", "^(/media|/v1/.+/|/healthz/)$"]);
         command.args(["--checks", "all", "--max-examples", "50", "--tls-verify", &environment("AWS_CA_BUNDLE")]);
         command.args(["--url", &stack.local_api_url()]);
         command.args(authorization.into_iter().flat_map(|authorization| ["--header", authorization]));
@@ -712,7 +713,7 @@ async fn examples_upload_a_file_and_say_why_one_is_refused() {
         assert_eq!((is_uploaded, stderr.as_str()), (true, ""), "{example:?}");
         assert_eq!(stack.stored(&json!(object_key.trim_end())).await, Some(file()), "{example:?}");
         for ((is_uploaded, stdout, stderr), expected) in [
-            (by_the_api, ["the API refused: ", "400", "fileSize", "must not be 0; expected 1 to 5368709120 bytes"]),
+            (by_the_api, ["the API refused: ", "400", "fileSize", "is too small; expected 1 to 5368709120 bytes"]),
             (by_s3, ["S3 refused: ", "403", "SignatureDoesNotMatch: ", "The request signature we calculated"]),
         ] {
             assert_eq!((is_uploaded, stdout.as_str()), (false, ""), "{example:?}: {stderr}");
