@@ -143,7 +143,7 @@ pub struct RejectedEntry {
     pub caller: String,
     /// The invalid member, if the entry is an object.
     pub member: Option<String>,
-    /// What was expected instead.
+    /// A description of the values that are valid.
     pub expected: &'static str,
 }
 
@@ -271,7 +271,7 @@ fn parse_entry<'a>(
     api_key.map(|digest| (digest, limits)).ok_or((Some("key"), expected("key")))
 }
 
-/// Returns what the member of an entry has to be.
+/// Describes the valid values of a member.
 fn expected(member: &str) -> &'static str {
     match member {
         "key" => API_KEY,
@@ -285,7 +285,7 @@ fn expected(member: &str) -> &'static str {
     }
 }
 
-/// What an API key has to be, for errors.
+/// The description of a valid API key, for errors.
 const API_KEY: &str = "16 or more visible ASCII characters, or `sha256:` and 64 hexadecimal digits";
 
 /// The minimum length of an API key. Shorter values are names or numbers that are not secret, in an object that has an API

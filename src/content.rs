@@ -1,4 +1,4 @@
-//! What a grant says about the content of one file: its media type, its size and its checksum.
+//! The content of one file: its media type, its size, its checksum, and its division into parts.
 
 use std::num::NonZeroU64;
 

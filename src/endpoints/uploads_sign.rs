@@ -55,7 +55,7 @@ pub async fn sign(call: Call<'_>, by: &Authenticated<'_>) -> Result<Reply, Error
     Ok(Reply { response: response::ok(&body), granted: None })
 }
 
-/// What all URLs of one response have in common.
+/// Everything that the URLs of one response share.
 struct Signer<'a> {
     app: &'a App,
     upload: &'a MultipartUpload,

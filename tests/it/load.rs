@@ -25,7 +25,7 @@ use crate::{
     support::{
         app::API_KEY,
         events::{HttpApiEvent, event},
-        instance::{Instance, WRONG_API_KEY},
+        instance::{Instance, WRONG_API_KEY, body},
         secrets_manager::SecretsManager,
         upload::{
             Upload,
@@ -39,7 +39,7 @@ const BINARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.aws-sam/build/Functi
 /// Longer than either test takes.
 const TIME_LIMIT: Duration = Duration::from_mins(15);
 
-/// The number of requests to one instance, which alternate between four kinds.
+/// The number of requests to one instance, which alternate between six kinds.
 const REQUESTS: usize = 200_000;
 /// The number of requests after which an instance has all the memory that it needs.
 const WARM: usize = 10_000;
@@ -95,9 +95,15 @@ async fn serves_200_000_requests_in_constant_memory() {
     let line_count = count_request_lines(&mut function.process);
     let errors = read_stderr(&mut function.process);
     let invalid_body = HttpApiEvent::post("/media/", &json!({ "fileName": "../secrets.txt", "fileType": "image/*" }));
+    let video = json!({ "fileName": "a.mp4", "fileType": "video/mp4", "fileSize": 100_000_000 });
+    let upload = HttpApiEvent::post("/v1/uploads", &video).to_string();
+    let upload_token = body(&function.runtime_api.response_to(&upload).await)["uploadToken"].take();
+    let parts = json!({ "uploadToken": upload_token, "uploadId": "a".repeat(128), "partNumbers": [1, 2, 3] });
     let kinds = [
         ("presigned POST", event("media.json"), 200),
         ("presigned PUT", event("presign.json"), 200),
+        ("multipart upload", upload, 200),
+        ("URLs of three parts", HttpApiEvent::post("/v1/uploads/sign", &parts).to_string(), 200),
         ("invalid body", invalid_body.to_string(), 400),
         ("unknown API key", event("media.json").replace(API_KEY, WRONG_API_KEY), 401),
     ];
@@ -131,7 +137,7 @@ async fn serves_200_000_requests_in_constant_memory() {
         println!("{name}: {}", percentiles(durations));
     }
     println!("memory: {warm_memory} KiB after {WARM} requests, {end_memory} KiB at the end, {peak_memory} KiB at most");
-    assert_eq!(line_count.await.unwrap(), REQUESTS);
+    assert_eq!(line_count.await.unwrap(), REQUESTS + 1, "and one for the upload token");
     assert_eq!(errors.await.unwrap(), "");
     assert!(end_memory <= warm_memory + GROWTH, "{warm_memory} KiB, then {end_memory} KiB");
     let windows = took.as_secs() / 10 + 1;

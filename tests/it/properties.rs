@@ -187,7 +187,7 @@ impl Limits {
     }
 }
 
-/// What a presigned POST or PUT permits.
+/// The upload that a presigned POST or PUT permits.
 #[derive(Debug)]
 struct Granted<'a> {
     object_key: String,

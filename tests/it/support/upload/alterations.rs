@@ -41,7 +41,7 @@ pub(crate) struct Alteration {
     stored_by: &'static [Server],
 }
 
-/// What an uploader may know besides the grant to alter.
+/// Everything that an uploader may know besides the grant to alter.
 pub(crate) struct Other {
     /// The same grant for another object.
     upload: Upload,
