@@ -196,6 +196,19 @@ mod tests {
     }
 
     #[test]
+    fn recognizes_object_keys_below_a_prefix() {
+        let prefix = ObjectKeyPrefix::parse("tmp/").unwrap();
+        let longest = format!("tmp/{}", "a".repeat(1020));
+
+        for text in ["tmp/a", "tmp/00000000-0000-0000-0000-000000000000/é", &longest] {
+            assert_eq!(ObjectKey::below(&prefix, text), Some(ObjectKey(text.to_owned())), "{text:.20}");
+        }
+        for text in ["", "tmp", "tmp/", "a/tmp/b", "temp/a", &format!("{longest}a")] {
+            assert_eq!(ObjectKey::below(&prefix, text), None, "{text:.20}");
+        }
+    }
+
+    #[test]
     fn rejects_prefixes_that_break_a_rule() {
         let malformed = ["", "/", "tmp", "/tmp/", "a//b/", "./", "../", "a/../b/"];
         let forbidden = ["a\\b/", "a\u{7f}/", "${filename}/", "a$$/", "a\u{fffe}/", "\u{ffff}/"];
