@@ -28,8 +28,6 @@ pub async fn start(call: Call<'_>, by: &Authenticated<'_>) -> Result<Reply, Erro
     let limits = &by.caller.limits;
 
     let request = UploadRequest::parse(body, limits)?;
-    let now_secs = DateTime::from(now).secs();
-    let expires_at = DateTime::from_secs(now_secs.saturating_add(app.multipart_expires_in.as_secs().into()));
     let upload = MultipartUpload {
         object_key: ObjectKey::new(&limits.prefix, id, Some(&request.file_name)),
         content_type: request.content_type,
@@ -54,7 +52,8 @@ pub async fn start(call: Call<'_>, by: &Authenticated<'_>) -> Result<Reply, Erro
     let body = UploadResponse {
         object_key: upload.object_key.as_str(),
         upload_token: &token,
-        expires_at: &expires_at.fmt(Format::DateTime)?,
+        // In whole seconds, like the token.
+        expires_at: &DateTime::from_secs(DateTime::from(upload.expires_at).secs()).fmt(Format::DateTime)?,
         file_size: upload.parts.file_size().as_u64(),
         part_size: upload.parts.part_size(),
         part_count: upload.parts.count(),
