@@ -1,6 +1,6 @@
 //! The binary as Lambda runs it: startup, log, metrics and settings.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use presigned_upload::limits::MaxBytes;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use crate::support::{
     instance::{Instance, WRONG_API_KEY, body, without_time},
     runtime_api::REQUEST_ID,
     secrets_manager::{SecretResponse, SecretsManager},
+    server::serve_over_tls,
 };
 
 /// Starts an instance whose secret has one caller, `storefront`.
@@ -37,6 +38,26 @@ async fn reads_the_api_keys_once_before_the_first_event() {
 
     assert_eq!(function.runtime_api.reads_before_first_event().await, 1);
     assert_eq!(function.secrets_manager.reads(), 1);
+}
+
+#[tokio::test]
+async fn reads_the_api_keys_over_tls_only_from_a_server_that_it_trusts() {
+    let (_, other_certificate) = serve_over_tls("127.0.0.1:1".parse().unwrap()).await;
+
+    for (is_trusted, expected) in [(true, (200, 1)), (false, (500, 0))] {
+        let mut secrets_manager = SecretsManager::start(API_KEY).await;
+        let address = secrets_manager.url.trim_start_matches("http://").parse().unwrap();
+        let (address, certificate) = serve_over_tls(address).await;
+        secrets_manager.url = format!("https://{address}");
+        let trusted = tempfile::NamedTempFile::new().unwrap();
+        fs::write(trusted.path(), if is_trusted { &certificate } else { &other_certificate }).unwrap();
+        let variables = [("SSL_CERT_FILE", trusted.path().to_str().unwrap())];
+
+        let mut function = Instance::start(secrets_manager, &variables).await;
+        let response = function.response_to(&event("media.json")).await;
+
+        assert_eq!((response["statusCode"].as_u64().unwrap(), function.secrets_manager.reads()), expected);
+    }
 }
 
 /// Returns the log line of a request, without the members that differ from run to run.
