@@ -1,11 +1,10 @@
-"""A local AWS: ministack on 127.0.0.1, with TLS because the bucket policy of template.yaml denies plain HTTP."""
+"""A local AWS: ministack on 127.0.0.1, over plain HTTP."""
 
 import contextlib
 import os
 import pathlib
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -14,7 +13,6 @@ import urllib.request
 
 import botocore.exceptions
 import botocore.session
-import trustme
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 STATE = PROJECT / ".local"
@@ -22,7 +20,6 @@ VENV_BIN = pathlib.Path(sys.executable).parent
 
 HOST = "127.0.0.1"
 REGION = "eu-central-1"
-CA = STATE / "ca.pem"
 
 
 class Failed(Exception):
@@ -72,23 +69,21 @@ def running(command, env, **kwargs):
 
 @contextlib.contextmanager
 def running_aws():
-    """Starts an empty local AWS and points this program and its children at it; yields its process and its folder.
+    """Starts an empty local AWS and points this program and its children at it.
 
     Each port has a folder of its own, so that several can run at once.
     """
     clean_environment()
     port = free_port(4566)
-    url = f"https://{HOST}:{port}"
+    url = f"http://{HOST}:{port}"
     state = STATE / str(port)
     (state / "tmp").mkdir(parents=True, exist_ok=True)
-    certificate, private_key, log = state / "server.pem", state / "server.key", state / "ministack.log"
-    issue_certificate(certificate, private_key)
+    log = state / "ministack.log"
     os.environ.update(
         AWS_ACCESS_KEY_ID="test",
         AWS_SECRET_ACCESS_KEY="test",
         AWS_DEFAULT_REGION=REGION,
         AWS_ENDPOINT_URL=url,
-        AWS_CA_BUNDLE=str(CA),
     )
     ministack = {
         "AUTH": "true",
@@ -96,17 +91,14 @@ def running_aws():
         "GATEWAY_PORT": str(port),
         "IOT_MTLS_ENABLED": "0",
         "MINISTACK_REGION": REGION,
-        "MINISTACK_SSL_CERT": str(certificate),
-        "MINISTACK_SSL_KEY": str(private_key),
         "TMPDIR": str(state / "tmp"),
-        "USE_SSL": "1",
-        "SSL_CERT_FILE": str(CA),  # passed on to the functions
     }
     with log.open("w") as output, contextlib.ExitStack() as processes:
         with step(f"starting a local AWS at {url}"):
-            process = processes.enter_context(running([VENV_BIN / "ministack"], ministack, stdout=output, stderr=output))
+            command = [sys.executable, PROJECT / "local" / "behind_tls.py"]
+            process = processes.enter_context(running(command, ministack, stdout=output, stderr=output))
             wait_for(f"{url}/_ministack/health", process, log)
-        yield process, state
+        yield
 
 
 def clean_environment():
@@ -117,34 +109,14 @@ def clean_environment():
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, no_proxy=f"{HOST},localhost")
 
 
-def issue_certificate(certificate, private_key):
-    """Issues a certificate for 127.0.0.1 from the certificate authority in .local, which it creates if missing."""
-    ca_key = STATE / "ca.key"
-    if CA.exists() and ca_key.exists():
-        authority = trustme.CA.from_pem(CA.read_bytes(), ca_key.read_bytes())
-    else:
-        authority = trustme.CA(organization_name="presigned-upload, for this machine only")
-        write_private(ca_key, authority.private_key_pem)
-        authority.cert_pem.write_to_path(CA)
-    issued = authority.issue_cert(HOST, "localhost", "*.execute-api.localhost")
-    issued.cert_chain_pems[0].write_to_path(certificate)
-    write_private(private_key, issued.private_key_pem)
-
-
-def write_private(path, pem):
-    path.touch(mode=0o600)
-    pem.write_to_path(path)
-
-
 def wait_for(url, process, log):
     """Waits until ministack responds, whatever the status."""
     deadline = time.monotonic() + 60
-    context = ssl.create_default_context(cafile=CA)
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise Failed(f"ministack exited with status {process.returncode}; see {log}")
         try:
-            urllib.request.urlopen(url, timeout=1, context=context).close()
+            urllib.request.urlopen(url, timeout=1).close()
             return
         except urllib.error.HTTPError:
             return

@@ -20,7 +20,7 @@ import time
 
 import requests
 
-from aws import CA, PROJECT, REGION, STATE, VENV_BIN, Failed, client, exit_on_failure, running, running_aws, step
+from aws import PROJECT, REGION, STATE, VENV_BIN, Failed, client, exit_on_failure, running, running_aws, step
 
 STACK = "presigned-upload"
 ARTIFACTS = "artifacts"
@@ -39,6 +39,9 @@ def deploy(stack_name, parameters):
     run_sam(command, stack_name)
     stack = client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    # Only browsers and curl resolve the host name of the API to 127.0.0.1 by themselves, so replace it with a path.
+    api_id = outputs["ApiUrl"].removeprefix("http://").split(".")[0]
+    outputs["ApiUrl"] = f"{os.environ['AWS_ENDPOINT_URL']}/_aws/execute-api/{api_id}"
     secret = client("secretsmanager").get_secret_value(SecretId=outputs["ApiKeysSecretArn"])["SecretString"]
     return {**outputs, "ApiKey": json.loads(secret)["default"]}
 
@@ -59,14 +62,11 @@ def run_sam(command, stack_name):
 
 def upload_and_read_back(stack):
     """Requests a presigned POST, uploads a file with it and reads it back from the bucket."""
-    local_url = os.environ["AWS_ENDPOINT_URL"]
     session = requests.Session()
     session.trust_env = False
-    session.verify = str(CA)
-    # Only browsers and curl resolve the host name of the API to 127.0.0.1 by themselves.
-    headers = {"Host": stack["ApiUrl"].removeprefix("https://"), "Authorization": f"Bearer {stack['ApiKey']}"}
+    headers = {"Authorization": f"Bearer {stack['ApiKey']}"}
     body = {"fileName": FILE.name, "fileType": "text/markdown"}
-    granted = session.post(f"{local_url}/media/", headers=headers, json=body, timeout=30)
+    granted = session.post(f"{stack['ApiUrl']}/media/", headers=headers, json=body, timeout=30)
     if granted.status_code != 200:
         raise Failed(f"the API returned {granted.status_code}: {granted.text}")
     grant = granted.json()
@@ -107,7 +107,6 @@ def run():
             except Failed as error:
                 log = "\n".join(event["message"] for event in log_events(client("logs"), log_group))
                 raise Failed(f"{error}\nthe function's log:\n{log}") from error
-        curl = f"curl -sS --cacert {CA.relative_to(PROJECT)}"
         authorization = shlex.quote(f"Authorization: Bearer {stack['ApiKey']}")
         body = json.dumps({"fileName": FILE.name, "fileType": "text/markdown"})
         print(f"""
@@ -117,8 +116,8 @@ the bucket:   {stack["BucketName"]}
 
 To upload {FILE.name}, paste these two lines into another terminal, in this folder:
 
-{curl} {stack["ApiUrl"]}/media/ -H {authorization} -d '{body}' -o grant.json
-python3 local/form.py grant.json | {curl} -i --config - -F file=@{FILE.name}
+curl -sS {stack["ApiUrl"]}/media/ -H {authorization} -d '{body}' -o grant.json
+python3 local/form.py grant.json | curl -sSi --fail-with-body --config - -F file=@{FILE.name}
 
 The function's log; press Ctrl-C to stop:
 """)

@@ -4,9 +4,8 @@ Everything listens on 127.0.0.1 and stops on Ctrl-C. It does not deploy template
 """
 
 import json
-import os
 
-from aws import CA, HOST, REGION, VENV_BIN, Failed, client, exit_on_failure, free_port, running, running_aws, step
+from aws import HOST, REGION, VENV_BIN, Failed, client, exit_on_failure, free_port, running, running_aws, step
 
 BUCKET = "uploads"
 SECRET = "api-keys"
@@ -43,7 +42,7 @@ def create_resources():
 
 
 def main():
-    with running_aws() as (_, state):
+    with running_aws():
         with step(f"creating the bucket `{BUCKET}`, the secret `{SECRET}` and a role"):
             credentials = create_resources()
         environment = {
@@ -51,21 +50,16 @@ def main():
             "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
             "AWS_SESSION_TOKEN": credentials["SessionToken"],
             "AWS_REGION": REGION,
-            "AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"],
-            "SSL_CERT_FILE": str(CA),
             "S3_FORCE_PATH_STYLE": "true",
             "UPLOAD_BUCKET": BUCKET,
             "API_KEYS_SECRET_ID": SECRET,
         }
-        # In a file, so that only the function trusts this certificate, and cargo still trusts those of the system.
-        env_file = state / "function.env"
-        env_file.write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
         function_port = free_port(9000)
         print(f"serving the function at http://{HOST}:{function_port} with the API key {API_KEY}; press Ctrl-C to stop")
         print("you can ignore a warning about AWS_LAMBDA_MAX_CONCURRENCY, which cargo-lambda sets for every function")
-        command = [VENV_BIN / "cargo-lambda", "lambda", "watch", "--env-file", env_file]
-        command += ["--invoke-address", HOST, "--invoke-port", str(function_port), "--disable-cors"]
-        with running(command, {}) as watch:
+        command = [VENV_BIN / "cargo-lambda", "lambda", "watch", "--disable-cors"]
+        command += ["--invoke-address", HOST, "--invoke-port", str(function_port)]
+        with running(command, environment) as watch:
             raise Failed(f"cargo lambda watch exited with status {watch.wait()}; see its output above")
 
 

@@ -4,10 +4,7 @@
 //! the function sees it (`events` tests the slash), and ignores `s3:signatureAge` and `s3:signatureversion`.
 
 use std::{
-    convert::Infallible,
-    env, fs,
-    future::ready,
-    path::Path,
+    env,
     process::Stdio,
     time::{Duration, SystemTime},
 };
@@ -19,32 +16,20 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream,
 };
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_types::{DateTime, date_time::Format};
 use aws_types::SdkConfig;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use hyper::service::service_fn;
-use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::{
-    io::AsyncReadExt as _,
-    net::TcpListener,
-    process::{Child, Command},
-    sync::OnceCell,
-};
+use tokio::{process::Command, sync::OnceCell};
 
-use crate::{
-    documents::Document,
-    support::{
-        client::client_builder,
-        files::read,
-        server::serve,
-        upload::{
-            Upload,
-            alterations::{Objects, Server, multipart, unexpected_outcomes},
-            file,
-            multipart::{Uploader, large_file, upload_and_resume},
-        },
+use crate::support::{
+    client::client,
+    upload::{
+        Upload,
+        alterations::{Objects, Server, multipart, unexpected_outcomes},
+        file,
+        multipart::{Uploader, large_file, upload_and_resume},
     },
 };
 
@@ -52,7 +37,7 @@ use crate::{
 const ORIGINS: [&str; 2] = ["https://www.example.com", "capacitor://localhost"];
 
 /// A stack with the defaults of the template, shared by the tests that do not update it.
-async fn default_stack() -> &'static Stack {
+pub(crate) async fn default_stack() -> &'static Stack {
     static STACK: OnceCell<Stack> = OnceCell::const_new();
     STACK.get_or_init(|| Stack::deploy("e2e-default", &[])).await
 }
@@ -73,9 +58,9 @@ async fn limited_stack() -> &'static Stack {
 /// A deployed stack: its outputs, and the API key that it generated.
 pub(crate) struct Stack {
     name: &'static str,
-    api_url: String,
-    api_key: String,
-    bucket: String,
+    pub(crate) api_url: String,
+    pub(crate) api_key: String,
+    pub(crate) bucket: String,
     secret: String,
 }
 
@@ -106,14 +91,8 @@ impl Stack {
         described["StackResourceDetail"]["PhysicalResourceId"].as_str().unwrap().to_owned()
     }
 
-    /// Returns a URL of the API that every client can resolve: only browsers and curl resolve the host of `api_url`.
-    fn local_api_url(&self) -> String {
-        let (api_id, _) = self.api_url.trim_start_matches("https://").split_once('.').unwrap();
-        format!("{}/_aws/execute-api/{api_id}", environment("AWS_ENDPOINT_URL"))
-    }
-
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        client().request(method, self.local_api_url() + path)
+        client().request(method, format!("{}{path}", self.api_url))
     }
 
     async fn request_grant(&self, path: &str, body: &Value) -> Response {
@@ -137,7 +116,7 @@ impl Stack {
     }
 
     /// Reads an object as the root user; returns `None` if it does not exist.
-    async fn stored(&self, object_key: &Value) -> Option<Vec<u8>> {
+    pub(crate) async fn stored(&self, object_key: &Value) -> Option<Vec<u8>> {
         let object_key = object_key.as_str().unwrap();
         let object = s3(&root()).get_object().bucket(&self.bucket).key(object_key).send().await;
         match object {
@@ -216,42 +195,28 @@ fn environment(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `make e2e`"))
 }
 
-fn ca() -> Vec<u8> {
-    read(&environment("AWS_CA_BUNDLE")).into_bytes()
-}
-
-pub(crate) fn client() -> Client {
-    client_builder().tls_certs_only([Certificate::from_pem(&ca()).unwrap()]).build().unwrap()
-}
-
-fn root() -> Credentials {
+pub(crate) fn root() -> Credentials {
     Credentials::new(environment("AWS_ACCESS_KEY_ID"), environment("AWS_SECRET_ACCESS_KEY"), None, None, "root")
 }
 
 fn sdk_config(credentials: &Credentials) -> SdkConfig {
-    let trusted = TrustStore::empty().with_pem_certificate(ca());
-    let tls = TlsContext::builder().with_trust_store(trusted).build().unwrap();
-    let http_client = aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(tls)
-        .build_https();
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-central-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
         .endpoint_url(environment("AWS_ENDPOINT_URL"))
-        .http_client(http_client)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build()
 }
 
-fn s3(credentials: &Credentials) -> aws_sdk_s3::Client {
+pub(crate) fn s3(credentials: &Credentials) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::config::Builder::from(&sdk_config(credentials)).force_path_style(true).build();
     aws_sdk_s3::Client::from_conf(config)
 }
 
 /// Returns the error code in a response from AWS.
 #[track_caller]
-fn code<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E>) -> String {
+pub(crate) fn code<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E>) -> String {
     error.code().unwrap_or_else(|| panic!("{error:?} has no code")).to_owned()
 }
 
@@ -632,179 +597,12 @@ async fn responses_match_openapi_yaml() {
         command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--config-file", "tests/it/schemathesis.toml"]);
         // The local AWS removes a trailing slash, so one spelling of each path is enough.
         command.args(["run", "openapi.yaml", "--seed", "1", "--exclude-path-regex", "^(/media|/v1/.+/|/healthz/)$"]);
-        command.args(["--checks", "all", "--max-examples", "50", "--tls-verify", &environment("AWS_CA_BUNDLE")]);
-        command.args(["--url", &stack.local_api_url()]);
+        command.args(["--checks", "all", "--max-examples", "50"]);
+        command.args(["--url", &stack.api_url]);
         command.args(authorization.into_iter().flat_map(|authorization| ["--header", authorization]));
 
         let output = command.output().await.unwrap();
 
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
-}
-
-#[tokio::test]
-#[ignore = "needs a local AWS: make e2e"]
-async fn commands_in_documents_succeed() {
-    let stack = default_stack().await;
-    let mut uploads = 0;
-
-    for document in Document::all() {
-        let script = document.script();
-        let mut command = Command::new("bash");
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["-euo", "pipefail", "-c", &script]).stdin(Stdio::null());
-        command.env("API_URL", &stack.api_url).env("API_KEY", &stack.api_key);
-        command.env("BUCKET", &stack.bucket).env("CURL_CA_BUNDLE", environment("AWS_CA_BUNDLE"));
-
-        let output = command.output().await.unwrap();
-
-        let [stdout, stderr] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
-        let context = format!("{}: {}\n{script}\n{stdout}\n{stderr}", document.path, output.status);
-        let statuses = stdout.lines().filter_map(|line| line.strip_prefix("HTTP/")?.split(' ').nth(1));
-        let statuses: Vec<_> = statuses.filter(|status| *status != "100").collect();
-        assert!(output.status.success(), "{context}");
-        assert!(statuses.iter().all(|status| status.starts_with('2')), "{context}");
-        assert_eq!(statuses.len(), script.matches("curl -sSi").count(), "{context}");
-        uploads += statuses.len();
-    }
-
-    assert_ne!(uploads, 0, "no document shows an upload");
-}
-
-#[tokio::test]
-#[ignore = "needs a local AWS: make e2e"]
-async fn examples_upload_a_file_and_say_why_one_is_refused() {
-    let stack = default_stack().await;
-    let api_url = stack.local_api_url();
-    // An API whose grant fits only another file.
-    let misfit = stack.grant("/v1/assets/presign", &json!({ "fileSize": 1 })).await;
-    let grant = misfit.to_string();
-    let service = service_fn(move |_| ready(Ok::<_, Infallible>(hyper::Response::new(grant.clone()))));
-    let misfit_url = format!("http://{}", serve(service).await);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a [1] \"ü\" {2}.bin");
-    fs::write(&path, file()).unwrap();
-    let empty = folder.path().join("empty");
-    fs::write(&empty, "").unwrap();
-
-    for example in [
-        &["examples/put.sh"][..],
-        &[".venv/bin/python", "examples/put.py"],
-        &["node", "examples/put.mjs"],
-        &[env!("CARGO"), "run", "--quiet", "--locked", "--example", "put", "--"],
-    ] {
-        let run = async |api_url: &str, path: &Path| {
-            let mut command = Command::new(example[0]);
-            command.current_dir(env!("CARGO_MANIFEST_DIR")).args(&example[1..]).arg(path);
-            command.env("API_URL", api_url).env("API_KEY", &stack.api_key);
-            for client in ["CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"] {
-                command.env(client, environment("AWS_CA_BUNDLE"));
-            }
-            let output = command.output().await.unwrap_or_else(|error| {
-                panic!("{example:?}: {error}; install Node.js 20 or newer from https://nodejs.org if it is missing")
-            });
-            let [stdout, stderr] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
-            (output.status.success(), stdout, stderr)
-        };
-
-        let (is_uploaded, object_key, stderr) = run(&api_url, &path).await;
-        let by_the_api = run(&api_url, &empty).await;
-        let by_s3 = run(&misfit_url, &path).await;
-
-        assert_eq!((is_uploaded, stderr.as_str()), (true, ""), "{example:?}");
-        assert_eq!(stack.stored(&json!(object_key.trim_end())).await, Some(file()), "{example:?}");
-        for ((is_uploaded, stdout, stderr), expected) in [
-            (by_the_api, ["the API refused: ", "400", "fileSize", "is too small; expected 1 to 5368709120 bytes"]),
-            (by_s3, ["S3 refused: ", "403", "SignatureDoesNotMatch: ", "The request signature we calculated"]),
-        ] {
-            assert_eq!((is_uploaded, stdout.as_str()), (false, ""), "{example:?}: {stderr}");
-            assert!(expected.iter().all(|it| stderr.contains(it)), "{example:?}: {stderr}");
-        }
-    }
-    assert_eq!(stack.stored(&misfit["key"]).await, None);
-}
-
-/// The size of the parts that `examples/multipart.py` sends here: the smallest that S3 accepts.
-const PART_SIZE: usize = 5 << 20;
-
-/// Sends its requests to the backend that `docs/integrate.md` shows, which adds the API key.
-#[tokio::test]
-#[ignore = "needs a local AWS: make e2e"]
-async fn example_continues_an_interrupted_upload_or_aborts_it() {
-    let stack = default_stack().await;
-    let (_backend, backend_url) = spawn_documented_backend(stack).await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a [1] \"ü\" {2}.bin");
-    let state_path = folder.path().join("a [1] \"ü\" {2}.bin.upload");
-    // Eight whole parts and one byte, no two of them the same.
-    let content: Vec<_> = (0..PART_SIZE / 4 * 8).flat_map(|it| u32::to_le_bytes(it.try_into().unwrap())).collect();
-    let content = [content, vec![0]].concat();
-    fs::write(&path, &content).unwrap();
-    let example = |options: &[&str]| {
-        // A shell that runs the tests in the background lets its children ignore SIGINT.
-        let mut command = Command::new("env");
-        command.args(["--default-signal=INT", ".venv/bin/python", "examples/multipart.py"]).args(options).arg(&path);
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).env("API_URL", &backend_url).env("API_KEY", "");
-        command.env("PART_SIZE", PART_SIZE.to_string()).env("REQUESTS_CA_BUNDLE", environment("AWS_CA_BUNDLE"));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        command
-    };
-    let interrupt = async || {
-        let mut process = example(&[]).spawn().unwrap();
-        let pid = process.id().unwrap().to_string();
-        let mut shown = Vec::new();
-        while !String::from_utf8_lossy(&shown).contains("of 9 parts") {
-            assert_ne!(process.stderr.as_mut().unwrap().read_buf(&mut shown).await.unwrap(), 0, "it sends a part");
-        }
-        assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
-        assert_eq!(process.wait().await.unwrap().code(), Some(130));
-    };
-    let finish = async |options: &[&str]| {
-        let output = example(options).output().await.unwrap();
-        let [stdout, stderr] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
-        assert!(output.status.success(), "{stderr}");
-        (stdout, stderr)
-    };
-    let state = || serde_json::from_str::<Value>(&fs::read_to_string(&state_path).unwrap()).unwrap();
-
-    interrupt().await;
-    let object_key = state()["key"].clone();
-    let (stdout, stderr) = finish(&[]).await;
-
-    assert_eq!(json!(stdout.trim_end()), object_key);
-    assert!(stack.stored(&object_key).await.unwrap() == content, "the object is the file");
-    let (before, sent) = stderr.split_once(" of 9 parts\n").unwrap();
-    let before: usize = before.strip_prefix("continuing: S3 has ").unwrap().parse().unwrap();
-    assert!((1..9).contains(&before), "{stderr}");
-    assert_eq!(sent.matches(" of 9 parts").count(), 9 - before, "{stderr}");
-    assert!(!state_path.exists());
-
-    interrupt().await;
-    let aborted = state();
-    assert_eq!(finish(&["--abort"]).await, (String::new(), String::new()));
-
-    assert!(!state_path.exists());
-    let parts = s3(&root()).list_parts().bucket(&stack.bucket).key(aborted["key"].as_str().unwrap());
-    let parts = parts.upload_id(aborted["uploadId"].as_str().unwrap()).send().await;
-    assert_eq!(code(&parts.unwrap_err()), "NoSuchUpload");
-
-    // As after a lifecycle rule has aborted it.
-    fs::write(&state_path, aborted.to_string()).unwrap();
-    let (stdout, stderr) = finish(&[]).await;
-
-    assert!(stderr.starts_with("the upload has expired or was aborted; starting again\n"), "{stderr}");
-    assert!(stack.stored(&json!(stdout.trim_end())).await.unwrap() == content, "the object is the file");
-}
-
-/// Starts the backend that `docs/integrate.md` shows, on a free port.
-async fn spawn_documented_backend(stack: &Stack) -> (Child, String) {
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port().to_string();
-    let integrate = read("docs/integrate.md");
-    let (_, program) = integrate.split_once("```python\n").unwrap();
-    let (program, _) = program.split_once("```").unwrap();
-    assert_eq!(program.matches("8080").count(), 1);
-    let mut command = Command::new(".venv/bin/python");
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["-c", &program.replace("8080", &port)]).kill_on_drop(true);
-    command.env("API_URL", stack.local_api_url()).env("API_KEY", &stack.api_key);
-    command.env("SSL_CERT_FILE", environment("AWS_CA_BUNDLE")).stderr(Stdio::null());
-    (command.spawn().unwrap(), format!("http://127.0.0.1:{port}"))
 }

@@ -21,9 +21,10 @@ use tokio::{
 };
 
 use crate::{
-    deployed::{Stack, client},
+    deployed::Stack,
     support::{
         app::API_KEY,
+        client::client,
         events::{HttpApiEvent, event},
         instance::{Instance, WRONG_API_KEY, body},
         secrets_manager::SecretsManager,

@@ -1,6 +1,6 @@
 //! The HTTP client of the uploader.
 
-/// Returns a builder of an HTTP client; for HTTPS, tell it which certificates to trust.
+/// Returns a builder of an HTTP client.
 pub(crate) fn client_builder() -> reqwest::ClientBuilder {
     // An error means that another test has already installed it.
     rustls::crypto::ring::default_provider().install_default().ok();
