@@ -595,8 +595,7 @@ async fn responses_match_openapi_yaml() {
     for authorization in [Some(authorization.as_str()), None] {
         let mut command = Command::new(".venv-checks/bin/schemathesis");
         command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--config-file", "tests/it/schemathesis.toml"]);
-        // The local AWS removes a trailing slash, so one spelling of each path is enough.
-        command.args(["run", "openapi.yaml", "--seed", "1", "--exclude-path-regex", "^(/media|/v1/.+/|/healthz/)$"]);
+        command.args(["run", "openapi.yaml", "--seed", "1"]);
         command.args(["--checks", "all", "--max-examples", "50"]);
         command.args(["--url", &stack.api_url]);
         command.args(authorization.into_iter().flat_map(|authorization| ["--header", authorization]));
