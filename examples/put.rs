@@ -24,12 +24,8 @@ struct Grant {
     headers: BTreeMap<String, String>,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    // Needed only because this project builds reqwest without its default TLS provider.
-    rustls::crypto::ring::default_provider().install_default().ok();
-
-    let path = PathBuf::from(env::args_os().nth(1).ok_or("expected a file")?);
+/// Uploads a file, and returns its object key.
+async fn upload(api_url: &str, api_key: &str, path: PathBuf) -> Result<String, Box<dyn Error>> {
     let mut file = File::open(&path).await?;
     let size = file.metadata().await?.len();
     let (mut sha256, mut chunk) = (Sha256::new(), Vec::with_capacity(1 << 20));
@@ -40,7 +36,6 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     file.rewind().await?;
 
     let client = Client::new();
-    let url = format!("{}/v1/assets/presign", env::var("API_URL")?);
     let request = json!({
         "fileName": path.file_name().and_then(|name| name.to_str()),
         "fileType": "application/octet-stream",
@@ -48,10 +43,10 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         "checksumSha256": BASE64_STANDARD.encode(sha256.finalize()),
         "overwrite": false,
     });
-    let granted = client.post(url).header("x-api-key", env::var("API_KEY")?).json(&request).send().await?;
+    let request = client.post(format!("{api_url}/v1/assets/presign")).header("x-api-key", api_key).json(&request);
+    let granted = request.send().await?;
     if !granted.status().is_success() {
-        eprintln!("the API refused: {} {}", granted.status().as_u16(), granted.text().await?);
-        return Ok(ExitCode::FAILURE);
+        return Err(format!("the API refused: {} {}", granted.status().as_u16(), granted.text().await?).into());
     }
     let grant: Grant = granted.json().await?;
 
@@ -59,15 +54,35 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     for (name, value) in grant.headers {
         request = request.header(name, value);
     }
-    let uploaded = request.send().await?;
+    // Without the URL in the message of an error, because it is a secret.
+    let uploaded = request.send().await.map_err(reqwest::Error::without_url)?;
     if !uploaded.status().is_success() {
         let status = uploaded.status().as_u16();
-        let xml = uploaded.text().await?;
+        let xml = uploaded.text().await.map_err(reqwest::Error::without_url)?;
         let text = |tag| xml.split_once(tag).and_then(|(_, rest)| rest.split('<').next()).unwrap_or_default();
-        eprintln!("S3 refused: {status} {}: {}", text("<Code>"), text("<Message>"));
-        return Ok(ExitCode::FAILURE);
+        return Err(format!("S3 refused: {status} {}: {}", text("<Code>"), text("<Message>")).into());
     }
+    Ok(grant.key)
+}
 
-    println!("{}", grant.key);
-    Ok(ExitCode::SUCCESS)
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    // Needed only because this project builds reqwest without its default TLS provider.
+    rustls::crypto::ring::default_provider().install_default().ok();
+
+    let (Ok(api_url), Ok(api_key), Some(path)) = (env::var("API_URL"), env::var("API_KEY"), env::args_os().nth(1))
+    else {
+        eprintln!("expected API_URL, API_KEY and a file");
+        return ExitCode::FAILURE;
+    };
+    match upload(&api_url, &api_key, path.into()).await {
+        Ok(object_key) => {
+            println!("{object_key}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -4,20 +4,22 @@
 #     API_URL=https://… API_KEY=… examples/put.sh FILE
 set -euo pipefail
 
+: "${API_URL:?}" "${API_KEY:?}" "${1:?expected a file}"
 file=$1
-name=$(basename "$file" | sed 's/["\\]/\\&/g')
-sha256=$(openssl dgst -sha256 -binary "$file" | base64)
+name=$(basename -- "$file" | sed 's/["\\]/\\&/g')
+size=$(wc -c < "$file")
+sha256=$(openssl dgst -sha256 -binary < "$file" | base64)
 
 grant=$(curl -sS --fail-with-body "$API_URL/v1/assets/presign" -H "x-api-key: $API_KEY" -d @- << JSON
 {
   "fileName": "$name",
   "fileType": "application/octet-stream",
-  "fileSize": $(wc -c < "$file"),
+  "fileSize": $size,
   "checksumSha256": "$sha256",
   "overwrite": false
 }
 JSON
-) || { echo "the API refused: $grant" >&2; exit 1; }
+) && [[ $grant == {* ]] || { echo "${grant:+the API refused: $grant}" >&2; exit 1; }
 
 # Prints the URL and the headers as a configuration file for curl.
 curl_config='
