@@ -51,7 +51,8 @@ async fn main() -> ExitCode {
     // Needed only because this project builds reqwest without its default TLS provider.
     rustls::crypto::ring::default_provider().install_default().ok();
 
-    let (Ok(api_url), Ok(api_key), Some(path)) = (env::var("API_URL"), env::var("API_KEY"), env::args_os().nth(1)) else {
+    let (Ok(api_url), Ok(api_key), Some(path)) = (env::var("API_URL"), env::var("API_KEY"), env::args_os().nth(1))
+    else {
         eprintln!("expected API_URL, API_KEY and a file");
         return ExitCode::FAILURE;
     };
