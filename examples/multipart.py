@@ -2,8 +2,8 @@
 
     API_URL=https://… API_KEY=… python3 examples/multipart.py [--abort] FILE
 
-Press Ctrl-C to interrupt it, and run it again to continue: FILE.upload contains what this takes, and S3 keeps the parts.
-PART_SIZE sets the size of the parts in bytes.
+Press Ctrl-C to interrupt it, and run it again to continue: S3 keeps the parts, and FILE.upload the rest. With --abort,
+both are deleted, and the next run starts again. PART_SIZE sets the size of the parts in bytes.
 """
 
 import json
@@ -26,7 +26,8 @@ LOST = ("NoSuchUpload", "upload_token_expired", "invalid_upload_token")
 
 http = requests.Session()
 # Six retries, after 0, 1, 2, 4, 8 and 16 seconds, if a connection is lost or a server is overloaded.
-retry = Retry(6, backoff_factor=0.5, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None, raise_on_status=False)
+OVERLOADED = [429, 500, 502, 503, 504]
+retry = Retry(6, backoff_factor=0.5, status_forcelist=OVERLOADED, allowed_methods=None, raise_on_status=False)
 for scheme in ("http://", "https://"):
     http.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=PARTS_AT_ONCE))
 
@@ -76,10 +77,8 @@ def ask_s3(request, body=None):
 
 def start(path):
     """Starts an upload; returns all that is needed to continue it."""
-    body = {"fileName": path.name, "fileType": "application/octet-stream", "fileSize": path.stat().st_size}
-    if "PART_SIZE" in os.environ:
-        body["partSize"] = int(os.environ["PART_SIZE"])
-    upload = ask_api("/v1/uploads", body)
+    file = {"fileName": path.name, "fileType": "application/octet-stream", "fileSize": path.stat().st_size}
+    upload = ask_api("/v1/uploads", {**file, "partSize": int(os.environ.get("PART_SIZE", 0)) or None})
     started = ElementTree.fromstring(ask_s3(upload.pop("create")).content)
     return {**upload, "uploadId": started.findtext("{*}UploadId"), "modifiedAt": path.stat().st_mtime_ns}
 
@@ -88,12 +87,6 @@ def sign(upload, part_numbers):
     """Asks for the URLs of these parts, and of the other requests."""
     body = {"uploadToken": upload["uploadToken"], "uploadId": upload["uploadId"], "partNumbers": part_numbers}
     return ask_api("/v1/uploads/sign", body)
-
-
-def list_parts(upload):
-    """Returns the ETags of the parts that S3 has; of more than 1,000 parts, it lists only the first 1,000."""
-    listed = ElementTree.fromstring(ask_s3(sign(upload, [1])["list"]).content)
-    return {int(part.findtext("{*}PartNumber")): part.findtext("{*}ETag") for part in listed.findall("{*}Part")}
 
 
 def send_part(path, upload, part):
@@ -118,16 +111,10 @@ def send_parts(path, upload, etags):
             signed = sign(upload, missing[first : first + URLS_AT_ONCE])
             for sent in as_completed([pool.submit(send_part, path, upload, part) for part in signed["parts"]]):
                 number, etags[number] = sent.result()
-                show_progress(len(etags), upload["partCount"])
+                print(f"\r{len(etags)} of {upload['partCount']} parts", end="", file=sys.stderr, flush=True)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         print(file=sys.stderr)
-
-
-def show_progress(done, count):
-    filled = 40 * done // count
-    bar = "#" * filled + "-" * (40 - filled)
-    print(f"\r[{bar}] {done} of {count} parts", end="", file=sys.stderr, flush=True)
 
 
 def complete(upload, etags):
@@ -149,12 +136,16 @@ def resume(path, upload):
     if (path.stat().st_size, path.stat().st_mtime_ns) != (upload["fileSize"], upload["modifiedAt"]):
         sys.exit(f"{path} has changed since its upload started; abort the upload with --abort")
     try:
-        etags = list_parts(upload)
+        listed = ElementTree.fromstring(ask_s3(sign(upload, [1])["list"]).content)
     except Refused as error:
         if error.code not in LOST:
             raise
+        if "etags" in upload:
+            return dict(upload["etags"])  # It may be complete, and S3 accepts the same completion again.
         print("the upload has expired or was aborted; starting again", file=sys.stderr)
         return None
+    # Of more than 1,000 parts, S3 lists only the first 1,000.
+    etags = {int(part.findtext("{*}PartNumber")): part.findtext("{*}ETag") for part in listed.findall("{*}Part")}
     print(f"continuing: S3 has {len(etags)} of {upload['partCount']} parts", file=sys.stderr)
     return etags
 
@@ -165,6 +156,11 @@ def abort(upload):
     except Refused as error:
         if error.code not in LOST:
             raise
+
+
+def save(state, upload):
+    state.touch(mode=0o600)  # because the upload token is a secret
+    state.write_text(json.dumps(upload))
 
 
 def run(path, is_abort):
@@ -178,14 +174,16 @@ def run(path, is_abort):
     etags = resume(path, upload) if upload else None
     if etags is None:
         upload, etags = start(path), {}
-        state.touch(mode=0o600)  # because the upload token is a secret
-        state.write_text(json.dumps(upload))
+        save(state, upload)
     send_parts(path, upload, etags)
+    save(state, {**upload, "etags": list(etags.items())})
     complete(upload, etags)
     state.unlink()
     print(upload["key"])
 
 
+if len(sys.argv) < 2 or not {"API_URL", "API_KEY"} <= os.environ.keys():
+    sys.exit(__doc__)
 *options, file = sys.argv[1:]
 try:
     run(Path(file), is_abort="--abort" in options)

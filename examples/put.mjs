@@ -44,6 +44,6 @@ if (!API_URL || !API_KEY || !path) {
 try {
   console.log(await upload(path));
 } catch (error) {
-  console.error(error.message, error.cause?.code ?? "");
+  console.error(error.message, String(error.cause ?? ""));
   process.exitCode = 1;
 }

@@ -1,8 +1,18 @@
 //! Runs the programs and commands that people paste, against the stack on a local AWS (`make e2e`).
 
-use std::{convert::Infallible, fs, future::ready, path::Path, process::Stdio};
+use std::{
+    convert::Infallible,
+    env, fs,
+    future::ready,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
 
-use hyper::service::service_fn;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http_body_util::BodyExt as _;
+use hyper::{Request, Response, body::Incoming, service::service_fn};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncReadExt as _,
@@ -13,7 +23,12 @@ use tokio::{
 use crate::{
     deployed::{Stack, code, default_stack, root, s3},
     documents::Document,
-    support::{files::read, server::serve, upload::file},
+    support::{
+        client::client,
+        files::read,
+        server::serve,
+        upload::{Upload, file},
+    },
 };
 
 #[tokio::test]
@@ -44,53 +59,164 @@ async fn commands_in_documents_succeed() {
     assert_ne!(uploads, 0, "no document shows an upload");
 }
 
+/// The programs that upload with a presigned PUT, without their argument, the path of the file.
+const PUT: [&[&str]; 4] = [
+    &["examples/put.sh"],
+    &[".venv/bin/python", "examples/put.py"],
+    &["node", "examples/put.mjs"],
+    &[env!("CARGO"), "run", "--quiet", "--locked", "--example", "put", "--"],
+];
+
+/// The programs that upload with a presigned POST.
+const POST: [&[&str]; 4] = [
+    &["examples/post.sh"],
+    &[".venv/bin/python", "examples/post.py"],
+    &["node", "examples/post.mjs"],
+    &[env!("CARGO"), "run", "--quiet", "--locked", "--example", "post", "--"],
+];
+
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn examples_upload_a_file_and_say_why_one_is_refused() {
+async fn examples_put_a_file_and_say_why_one_is_refused() {
     let stack = default_stack().await;
-    // An API whose grant fits only another file.
-    let misfit = stack.grant("/v1/assets/presign", &json!({ "fileSize": 1 })).await;
-    let grant = misfit.to_string();
-    let service = service_fn(move |_| ready(Ok::<_, Infallible>(hyper::Response::new(grant.clone()))));
-    let misfit_url = format!("http://{}", serve(service).await);
+    let grant = async |body: Value| stack.grant("/v1/assets/presign", &body).await;
+    let used = grant(json!({ "fileSize": file().len(), "overwrite": false })).await;
+    let first = Upload::put(&used, None, vec![0; file().len()]).request(&client()).send().await.unwrap();
+    assert_eq!(first.status(), StatusCode::OK);
+    let unreachable = format!("{}/?X-Amz-Signature=SECRET", unreachable_url().await);
+
+    let misfits = [
+        (
+            grant(json!({ "fileSize": 1 })).await,
+            ["S3 refused: ", "403", "SignatureDoesNotMatch: The request signature"],
+        ),
+        (
+            grant(json!({ "checksumSha256": BASE64_STANDARD.encode([0; 32]) })).await,
+            ["S3 refused: ", "400", "BadDigest: "],
+        ),
+        (used, ["S3 refused: ", "412", "PreconditionFailed: "]),
+        (json!({ "url": unreachable, "headers": {}, "key": "a" }), [""; 3]),
+    ];
+    run_each(&PUT, stack, &misfits).await;
+
+    for (misfit, _) in misfits {
+        assert_ne!(stack.stored(&misfit["key"]).await, Some(file()), "{misfit}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn examples_post_a_file_and_say_why_one_is_refused() {
+    let stack = default_stack().await;
+    let grant = async |size: usize| {
+        stack.grant("/media/", &json!({ "fileName": "a", "fileType": "a/b", "fileSize": size })).await
+    };
+    let mut altered = grant(file().len()).await;
+    altered["fields"]["Content-Type"] = json!("a/c");
+
+    let misfits = [
+        (grant(1).await, ["S3 refused: ", "400", "EntityTooLarge: "]),
+        (grant(file().len() + 1).await, ["S3 refused: ", "400", "EntityTooSmall: "]),
+        (altered, ["S3 refused: ", "403", "AccessDenied: Invalid according to Policy"]),
+        (json!({ "url": unreachable_url().await, "fields": { "policy": "SECRET" }, "fileKey": "a" }), [""; 3]),
+    ];
+    run_each(&POST, stack, &misfits).await;
+
+    for (misfit, _) in misfits {
+        assert_eq!(stack.stored(&misfit["fileKey"]).await, None, "{misfit}");
+    }
+}
+
+/// Returns the URL of a server that does not exist.
+async fn unreachable_url() -> String {
+    format!("http://{}", TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap())
+}
+
+/// Uploads a file with each program, and makes each fail: with grants that do not fit the file, and in other ways.
+///
+/// Each failure has three texts that the program must print.
+async fn run_each(programs: &[&[&str]], stack: &Stack, misfits: &[(Value, [&str; 3])]) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a [1] \"ü\" {2}.bin");
-    fs::write(&path, file()).unwrap();
-    let empty = folder.path().join("empty");
+    let name = ";type=a, [1] \"ü\" {2} '図 😀'.bin";
+    let (path, empty) = (folder.path().join(name), folder.path().join("empty"));
     fs::write(&empty, "").unwrap();
+    let html = "<html>\n<body>No such page</body>\n</html>";
+    let key = ("API_KEY", stack.api_key.clone());
+    let api = |url: String| vec![("API_URL", url), key.clone()];
 
-    for example in [
-        &["examples/put.sh"][..],
-        &[".venv/bin/python", "examples/put.py"],
-        &["node", "examples/put.mjs"],
-        &[env!("CARGO"), "run", "--quiet", "--locked", "--example", "put", "--"],
-    ] {
-        let run = async |api_url: &str, path: &Path| {
-            let mut command = Command::new(example[0]);
-            command.current_dir(env!("CARGO_MANIFEST_DIR")).args(&example[1..]).arg(path);
-            command.env("API_URL", api_url).env("API_KEY", &stack.api_key);
-            let output = command.output().await.unwrap_or_else(|error| {
-                panic!("{example:?}: {error}; install Node.js 20 or newer from https://nodejs.org if it is missing")
-            });
-            let [stdout, stderr] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
-            (output.status.success(), stdout, stderr)
-        };
+    let mut failures = vec![
+        (
+            api(stack.api_url.clone()),
+            &empty,
+            ["the API refused: ", "400", "is too small; expected 1 to 5368709120 bytes"],
+        ),
+        (api(serve_api(404, r#"{"message":"Not Found"}"#).await), &path, ["the API refused: ", "404", "Not Found"]),
+        (api(serve_api(200, html).await), &path, [""; 3]),
+        (api(serve_api_that_changes(&path, stack).await), &path, [""; 3]),
+        (vec![("API_URL", stack.api_url.clone())], &path, ["API_KEY"; 3]),
+        (vec![key.clone()], &path, ["API_URL"; 3]),
+    ];
+    for (misfit, expected) in misfits {
+        failures.push((api(serve_api(200, &misfit.to_string()).await), &path, *expected));
+    }
 
-        let (is_uploaded, object_key, stderr) = run(&stack.api_url, &path).await;
-        let by_the_api = run(&stack.api_url, &empty).await;
-        let by_s3 = run(&misfit_url, &path).await;
+    for program in programs {
+        fs::write(&path, file()).unwrap();
+        let (is_uploaded, object_key, stderr) = run(program, &path, &api(stack.api_url.clone())).await;
 
-        assert_eq!((is_uploaded, stderr.as_str()), (true, ""), "{example:?}");
-        assert_eq!(stack.stored(&json!(object_key.trim_end())).await, Some(file()), "{example:?}");
-        for ((is_uploaded, stdout, stderr), expected) in [
-            (by_the_api, ["the API refused: ", "400", "fileSize", "is too small; expected 1 to 5368709120 bytes"]),
-            (by_s3, ["S3 refused: ", "403", "SignatureDoesNotMatch: ", "The request signature we calculated"]),
-        ] {
-            assert_eq!((is_uploaded, stdout.as_str()), (false, ""), "{example:?}: {stderr}");
-            assert!(expected.iter().all(|it| stderr.contains(it)), "{example:?}: {stderr}");
+        assert_eq!((is_uploaded, stderr.as_str()), (true, ""), "{program:?}");
+        assert_eq!(object_key.trim_end().rsplit('/').next(), Some(name), "{program:?}");
+        assert_eq!(stack.stored(&json!(object_key.trim_end())).await, Some(file()), "{program:?}");
+
+        for (variables, path, expected) in &failures {
+            let (is_uploaded, stdout, stderr) = run(program, path, variables).await;
+            fs::write(folder.path().join(name), file()).unwrap();
+
+            let context = format!("{program:?}, {expected:?}: {stderr}");
+            assert_eq!((is_uploaded, stdout.as_str()), (false, ""), "{context}");
+            assert!(!stderr.trim().is_empty() && expected.iter().all(|it| stderr.contains(it)), "{context}");
+            assert!(["Traceback", "    at ", "SECRET"].iter().all(|it| !stderr.contains(it)), "{context}");
         }
     }
-    assert_eq!(stack.stored(&misfit["key"]).await, None);
+}
+
+/// Serves an API that gives every request the same response; returns its URL.
+async fn serve_api(status: u16, body: &str) -> String {
+    let body = body.to_owned();
+    let service = service_fn(move |_| ready(Response::builder().status(status).body(body.clone())));
+    format!("http://{}", serve(service).await)
+}
+
+/// Serves the API of a stack, and changes the file between each request and its response; returns its URL.
+async fn serve_api_that_changes(path: &Path, stack: &Stack) -> String {
+    let (path, api_url) = (path.to_owned(), stack.api_url.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (path, api_url) = (path.clone(), api_url.clone());
+        async move {
+            let granted = pass_on(request, &api_url).await;
+            fs::write(path, vec![0; file().len() + 1]).unwrap();
+            Ok::<_, Infallible>(granted)
+        }
+    });
+    format!("http://{}", serve(service).await)
+}
+
+/// Runs a program with these variables; returns whether it succeeded, its output and its messages.
+async fn run(program: &[&str], path: &Path, variables: &[(&str, String)]) -> (bool, String, String) {
+    let mut command = Command::new(program[0]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(&program[1..]).arg(path);
+    // Cargo sets these for a test; with them, it would compile ring again, whose build script depends on them.
+    for (name, _) in env::vars() {
+        if name == "OUT_DIR" || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("API_URL").env_remove("API_KEY").envs(variables.iter().map(|(name, value)| (name, value)));
+    let output = command.output().await.unwrap_or_else(|error| {
+        panic!("{program:?}: {error}; install Node.js 20 or newer from https://nodejs.org if it is missing")
+    });
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+    (output.status.success(), stdout, stderr)
 }
 
 /// The size of the parts that `examples/multipart.py` sends here: the smallest that S3 accepts.
@@ -163,6 +289,134 @@ async fn example_continues_an_interrupted_upload_or_aborts_it() {
 
     assert!(stderr.starts_with("the upload has expired or was aborted; starting again\n"), "{stderr}");
     assert!(stack.stored(&json!(stdout.trim_end())).await.unwrap() == content, "the object is the file");
+}
+
+/// What [`serve_with_faults`] does to a request.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Responds with this status and body, without passing the request on.
+    Instead(u16, &'static str),
+    /// Passes the request on, then responds with this.
+    After(u16, &'static str),
+}
+
+/// The names of the requests that [`serve_with_faults`] has received, and the faults of the next with these names.
+#[derive(Default)]
+struct Traffic {
+    received: Vec<&'static str>,
+    faults: Vec<(&'static str, Fault)>,
+}
+
+/// Uploads files of one part, so that the requests have an order.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn example_recovers_from_the_errors_of_a_multipart_upload() {
+    use Fault::{After, Instead};
+
+    const EXPIRED: Fault =
+        Instead(403, "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>");
+    const LATE_ERROR: &str = "<Error><Code>InternalError</Code><Message>Please try again.</Message></Error>";
+    const EXISTS: Fault = Instead(412, "<Error><Code>PreconditionFailed</Code><Message>It exists</Message></Error>");
+    const TIMEOUT: &str = "<Error><Code>RequestTimeout</Code><Message>It was too slow</Message></Error>";
+    const TOKEN_EXPIRED: Fault = Instead(403, r#"{"code":"upload_token_expired"}"#);
+
+    let stack = default_stack().await;
+    let traffic = Arc::new(Mutex::new(Traffic::default()));
+    let variables = [("API_URL", serve_with_faults(stack, &traffic).await), ("API_KEY", stack.api_key.clone())];
+    let folder = tempfile::tempdir().unwrap();
+    let (path, state_path) = (folder.path().join("a"), folder.path().join("a.upload"));
+    fs::write(&path, file()).unwrap();
+    let state = || Some(serde_json::from_str::<Value>(&fs::read_to_string(&state_path).ok()?).unwrap()["key"].clone());
+
+    for (faults, is_uploaded, expected) in [
+        // A URL expires.
+        (vec![("part", EXPIRED)], true, "start create sign part sign part sign complete"),
+        // S3 fails after it has responded.
+        (vec![("complete", Instead(200, LATE_ERROR))], true, "start create sign part sign complete sign complete"),
+        // S3 reports a failure, but the upload is complete.
+        (
+            vec![("complete", After(200, LATE_ERROR)), ("complete", EXISTS)],
+            true,
+            "start create sign part sign complete sign complete",
+        ),
+        // It ends without knowing that the upload is complete, and is run again.
+        (vec![("complete", After(400, TIMEOUT))], false, "start create sign part sign complete"),
+        (vec![], true, "sign list sign complete"),
+        // It ends before that, and is run again after its upload token has expired.
+        (vec![("part", Instead(400, TIMEOUT))], false, "start create sign part"),
+        (vec![("sign", TOKEN_EXPIRED)], true, "sign start create sign part sign complete"),
+    ] {
+        *traffic.lock().unwrap() = Traffic { faults, ..Traffic::default() };
+        let before = state();
+
+        let (success, stdout, stderr) = run(&[".venv/bin/python", "examples/multipart.py"], &path, &variables).await;
+
+        assert_eq!(traffic.lock().unwrap().received.join(" "), expected, "{stderr}");
+        assert_eq!((success, state().is_none()), (is_uploaded, is_uploaded), "{expected}: {stderr}");
+        if is_uploaded {
+            let object_key = json!(stdout.trim_end());
+            assert_eq!(stack.stored(&object_key).await, Some(file()), "{expected}");
+            assert_eq!(before == Some(object_key), !expected.contains("start"), "{expected}");
+        } else {
+            assert!(stderr.contains("S3 refused: 400 RequestTimeout: It was too slow"), "{stderr}");
+        }
+    }
+}
+
+/// Serves the API of a stack and its S3, but for the faults; returns the URL of the API.
+async fn serve_with_faults(stack: &Stack, traffic: &Arc<Mutex<Traffic>>) -> String {
+    let (traffic, api_url) = (Arc::clone(traffic), stack.api_url.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (traffic, api_url) = (Arc::clone(&traffic), api_url.clone());
+        async move {
+            let (s3_url, _) = api_url.split_once("/_aws/").unwrap();
+            let own_url = format!("http://{}", request.headers()["host"].to_str().unwrap());
+            let (name, server) = match (request.method().as_str(), request.uri().path()) {
+                (_, "/v1/uploads") => ("start", api_url.as_str()),
+                (_, "/v1/uploads/sign") => ("sign", api_url.as_str()),
+                ("GET", _) => ("list", s3_url),
+                ("PUT", _) => ("part", s3_url),
+                _ if request.uri().query().unwrap().contains("uploads=") => ("create", s3_url),
+                _ => ("complete", s3_url),
+            };
+            let fault = {
+                let Traffic { received, faults } = &mut *traffic.lock().unwrap();
+                received.push(name);
+                faults.iter().position(|(it, _)| *it == name).map(|index| faults.remove(index).1)
+            };
+            let (status, body) = match fault {
+                Some(Fault::Instead(status, body)) => {
+                    request.into_body().collect().await?;
+                    (status, body)
+                }
+                Some(Fault::After(status, body)) => {
+                    pass_on(request, server).await;
+                    (status, body)
+                }
+                None => {
+                    let response = pass_on(request, server).await;
+                    return Ok(response.map(|body| body.replace(s3_url, &own_url)));
+                }
+            };
+            Ok::<_, hyper::Error>(Response::builder().status(status).body(body.to_owned()).unwrap())
+        }
+    });
+    format!("http://{}", serve(service).await)
+}
+
+/// Sends a request to another server; returns the response with no header but `ETag`.
+async fn pass_on(request: Request<Incoming>, server: &str) -> Response<String> {
+    let (parts, body) = request.into_parts();
+    let mut headers = parts.headers;
+    headers.remove("host");
+    headers.remove("content-length");
+    let request = client().request(parts.method, format!("{server}{}", parts.uri)).headers(headers);
+    let response = request.body(body.collect().await.unwrap().to_bytes()).send().await.unwrap();
+    let mut passed_on = Response::builder().status(response.status());
+    if let Some(etag) = response.headers().get("etag") {
+        passed_on = passed_on.header("etag", etag);
+    }
+    passed_on.body(response.text().await.unwrap()).unwrap()
 }
 
 /// Starts the backend that `docs/integrate.md` shows, on a free port.
