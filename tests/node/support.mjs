@@ -1,0 +1,85 @@
+// A browser, the backend of the examples, and the bucket as its owner sees it.
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { createInterface } from "node:readline";
+
+import { AwsClient } from "aws4fetch";
+import { chromium } from "playwright-core";
+
+/** Reads a variable that the test in `tests/it/examples.rs` sets. */
+export function environment(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set; run \`make e2e\``);
+  return value;
+}
+
+export function launchBrowser() {
+  const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"];
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+}
+
+/** Starts `examples/backend.mjs` on a free port; returns its origin, and a function that stops it. */
+export async function startBackend(apiKey = environment("API_KEY")) {
+  const env = { ...process.env, API_URL: environment("API_URL"), API_KEY: apiKey, PORT: "0" };
+  const backend = spawn(process.execPath, ["examples/backend.mjs"], {
+    cwd: new URL("../..", import.meta.url),
+    env,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  for await (const line of createInterface(backend.stdout)) {
+    return { origin: new URL(line).origin, stop: () => backend.kill() };
+  }
+  throw new Error("the backend did not start");
+}
+
+const root = new AwsClient({
+  accessKeyId: environment("AWS_ACCESS_KEY_ID"),
+  secretAccessKey: environment("AWS_SECRET_ACCESS_KEY"),
+  region: environment("AWS_DEFAULT_REGION"),
+});
+
+async function s3(path) {
+  const response = await root.fetch(`${environment("AWS_ENDPOINT_URL")}/${environment("BUCKET")}${path}`, {
+    aws: { service: "s3" },
+  });
+  if (!response.ok) throw new Error(`S3 responded with ${response.status}: ${await response.text()}`);
+  return response;
+}
+
+/** Returns the object keys in an XML list of S3 that end in this file name. */
+async function objectKeys(query, fileName) {
+  const list = await (await s3(`/?${query}&encoding-type=url`)).text();
+  const keys = Array.from(list.matchAll(/<Key>([^<]*)<\/Key>/g), ([, key]) => decodeURIComponent(key));
+  return keys.filter((key) => key.endsWith(`/${fileName}`));
+}
+
+/** Returns the content of each object with this file name; a test that uploads one file expects one. */
+export async function stored(fileName) {
+  const keys = await objectKeys("list-type=2", fileName);
+  const read = async (key) => Buffer.from(await (await s3(`/${encodeURIComponent(key)}`)).arrayBuffer());
+  return Promise.all(keys.map(read));
+}
+
+/** Returns the object keys of the multipart uploads for this file name that are neither completed nor aborted. */
+export const unfinished = (fileName) => objectKeys("uploads", fileName);
+
+/** Adds a caller with limits of its own to the secret, and returns its API key. */
+export async function addCaller(name, limits) {
+  const SecretId = environment("SECRET_ID");
+  const { SecretString } = await secretsManager("GetSecretValue", { SecretId });
+  const key = randomBytes(32).toString("hex");
+  const callers = { ...JSON.parse(SecretString), [name]: { key, ...limits } };
+  await secretsManager("PutSecretValue", { SecretId, SecretString: JSON.stringify(callers) });
+  return key;
+}
+
+async function secretsManager(operation, body) {
+  const response = await root.fetch(environment("AWS_ENDPOINT_URL"), {
+    method: "POST",
+    aws: { service: "secretsmanager" },
+    headers: { "Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": `secretsmanager.${operation}` },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) throw new Error(`${operation}: ${response.status} ${await response.text()}`);
+  return response.json();
+}
