@@ -32,7 +32,7 @@ async function grant(request, response, route) {
   const body = await text(request);
   let upload;
   try {
-    upload = JSON.parse(body || "{}");
+    upload = Object(JSON.parse(body || "{}")); // an object even for `null`, which the API refuses
   } catch {
     return sendProblem(response, 400, "bad_request", "the body is not valid JSON");
   }
@@ -82,8 +82,8 @@ const server = createServer(async (request, response) => {
     if (request.method === "POST" && ROUTES.includes(path)) return await grant(request, response, path);
     if (request.method === "GET") return await sendFile(response, path);
     sendProblem(response, 404, "not_found", "no route matches the method and the path");
-  } catch (error) {
-    response.destroy(error); // the client has closed the connection
+  } catch {
+    response.destroy(); // the client has closed the connection
   }
 });
 server.listen(Number(PORT), "127.0.0.1", () => console.log(`http://localhost:${server.address().port}/browser/`));

@@ -1,7 +1,10 @@
 // A browser, the backend of the examples, and the bucket as its owner sees it.
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { connect, createServer } from "node:net";
 import { createInterface } from "node:readline";
+import { pipeline } from "node:stream";
+import { setTimeout } from "node:timers/promises";
 
 import { AwsClient } from "aws4fetch";
 import { chromium } from "playwright-core";
@@ -13,17 +16,42 @@ export function environment(name) {
   return value;
 }
 
-export function launchBrowser() {
-  const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"];
+export function launchBrowser(...options) {
+  const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", ...options];
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
 }
 
+/** Starts a server that passes connections on to another one, and that can cut them. */
+export async function startCable({ hostname, port }) {
+  const sockets = new Set();
+  let isCut = false;
+  const server = createServer((client) => {
+    if (isCut) return client.destroy();
+    const upstream = connect(Number(port), hostname);
+    for (const socket of [client, upstream]) {
+      sockets.add(socket);
+      socket.on("error", () => {}).on("close", () => sockets.delete(socket));
+    }
+    pipeline(client, upstream, client, () => {});
+  });
+  const cut = () => {
+    isCut = true;
+    for (const socket of sockets) socket.destroy();
+  };
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    port: server.address().port,
+    cut,
+    repair: () => (isCut = false),
+    stop: () => server.close(cut),
+  };
+}
+
 /** Starts `examples/backend.mjs` on a free port; returns its origin, and a function that stops it. */
-export async function startBackend(apiKey = environment("API_KEY")) {
-  const env = { ...process.env, API_URL: environment("API_URL"), API_KEY: apiKey, PORT: "0" };
+export async function startBackend(env) {
   const backend = spawn(process.execPath, ["examples/backend.mjs"], {
     cwd: new URL("../..", import.meta.url),
-    env,
+    env: { ...process.env, PORT: "0", ...env },
     stdio: ["ignore", "pipe", "inherit"],
   });
   for await (const line of createInterface(backend.stdout)) {
@@ -63,14 +91,21 @@ export async function stored(fileName) {
 /** Returns the object keys of the multipart uploads for this file name that are neither completed nor aborted. */
 export const unfinished = (fileName) => objectKeys("uploads", fileName);
 
-/** Adds a caller with limits of its own to the secret, and returns its API key. */
-export async function addCaller(name, limits) {
+/** Adds callers with limits of their own to the secret, and returns their API keys. */
+export async function addCallers(limits) {
+  const callers = limits.map((limit) => ({ key: randomBytes(32).toString("hex"), ...limit }));
   const SecretId = environment("SECRET_ID");
   const { SecretString } = await secretsManager("GetSecretValue", { SecretId });
-  const key = randomBytes(32).toString("hex");
-  const callers = { ...JSON.parse(SecretString), [name]: { key, ...limits } };
-  await secretsManager("PutSecretValue", { SecretId, SecretString: JSON.stringify(callers) });
-  return key;
+  const names = Object.fromEntries(callers.map((caller) => [`node-${caller.key.slice(0, 8)}`, caller]));
+  const secret = { ...JSON.parse(SecretString), ...names };
+  await secretsManager("PutSecretValue", { SecretId, SecretString: JSON.stringify(secret) });
+  // After an unknown API key, the function reads the secret again, at most once in 10 seconds.
+  const request = { method: "POST", headers: { "x-api-key": callers[0].key } };
+  for (const deadline = Date.now() + 30_000; Date.now() < deadline; await setTimeout(500)) {
+    const { status } = await fetch(`${environment("API_URL")}/media/`, request);
+    if (status !== 401) return callers.map(({ key }) => key);
+  }
+  throw new Error("the function does not know the new API keys");
 }
 
 async function secretsManager(operation, body) {
