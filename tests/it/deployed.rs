@@ -61,7 +61,7 @@ pub(crate) struct Stack {
     pub(crate) api_url: String,
     pub(crate) api_key: String,
     pub(crate) bucket: String,
-    secret: String,
+    pub(crate) secret: String,
 }
 
 impl Stack {

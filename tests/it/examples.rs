@@ -462,3 +462,19 @@ async fn spawn_documented_backend(stack: &Stack) -> (Child, String) {
     command.stderr(Stdio::null());
     (command.spawn().unwrap(), format!("http://127.0.0.1:{port}"))
 }
+
+/// Runs `tests/node/` against a stack that accepts uploads from pages on localhost, whatever their port.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn pages_upload_from_a_browser() {
+    let stack = Stack::deploy("e2e-pages", &[("CorsAllowedOrigins", "http://localhost:*")]).await;
+    let mut command = Command::new("node");
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node")).args(["--test", "--test-reporter=spec"]);
+    command.env("API_URL", &stack.api_url).env("API_KEY", &stack.api_key);
+    command.env("BUCKET", &stack.bucket).env("SECRET_ID", &stack.secret).stdin(Stdio::null()).kill_on_drop(true);
+
+    let output = command.output().await.unwrap();
+
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+    assert!(output.status.success(), "{stdout}{stderr}");
+}
