@@ -28,7 +28,7 @@ use crate::{
         client::client,
         files::read,
         server::serve,
-        upload::{Upload, file},
+        upload::{Upload, file, multipart::large_file},
     },
 };
 
@@ -463,10 +463,39 @@ async fn spawn_documented_backend(stack: &Stack) -> (Child, String) {
     (command.spawn().unwrap(), format!("http://127.0.0.1:{port}"))
 }
 
-/// Runs `tests/node/` against a stack that accepts uploads from pages on localhost, whatever their port.
+/// Lets `client.py` use a client that openapi-python-client makes of `openapi.yaml`.
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
-async fn pages_upload_from_a_browser() {
+async fn generated_python_client_uploads() {
+    let stack = default_stack().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a [1] \"ü\" {2}.bin");
+    fs::write(&path, large_file()).unwrap();
+    let client = folder.path().join("presigned_upload_client");
+    // The generator formats its code with ruff.
+    let path_variable = format!("{}/.venv-checks/bin:{}", env!("CARGO_MANIFEST_DIR"), env::var("PATH").unwrap());
+    let run = async |command: &mut Command| {
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env("PATH", &path_variable).env("PYTHONPATH", folder.path());
+        let output = command.env("API_URL", &stack.api_url).env("API_KEY", &stack.api_key).output().await.unwrap();
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
+        assert!(output.status.success(), "{command:?}: {stdout}\n{stderr}");
+        stdout
+    };
+
+    let options = ["generate", "--path", "openapi.yaml", "--meta", "none", "--fail-on-warning", "--output-path"];
+    run(Command::new("openapi-python-client").args(options).arg(client)).await;
+    let object_keys = run(Command::new("python").arg("tests/it/client.py").arg(path)).await;
+
+    assert_eq!(object_keys.lines().count(), 3, "{object_keys}");
+    for object_key in object_keys.lines() {
+        assert!(stack.stored(&json!(object_key)).await.unwrap() == large_file(), "{object_key}");
+    }
+}
+
+/// Runs `tests/node/`, with a stack that accepts uploads from pages on localhost, whatever their port.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn pages_and_a_generated_typescript_client_upload() {
     let stack = Stack::deploy("e2e-pages", &[("CorsAllowedOrigins", "http://localhost:*")]).await;
     let mut command = Command::new("node");
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node")).args(["--test", "--test-reporter=spec"]);
