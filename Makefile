@@ -10,16 +10,18 @@ STACK ?= $(shell awk -F '"' '/^\[/ { mine = /^\[default/ } mine && /^stack_name/
 # $(call need,PROGRAMS,HOW TO INSTALL THEM)
 need = @for it in $(1); do command -v $$it >/dev/null || { echo "$$it is missing; install it: $(2)" >&2; exit 1; }; done
 
-.PHONY: help run watch invoke build build-Function deploy destroy check lints cargo-test test e2e load fuzz mutants \
-	timing template deny advisories requirements bench budget
+.PHONY: help run demo watch invoke build build-Function deploy destroy check lints cargo-test test e2e load fuzz \
+	mutants timing template deny advisories requirements bench budget node npm chromium valgrind
 help:
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
 # The local AWS runs the function on this machine, so these targets build for its architecture.
-run e2e load bench budget: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
+run demo e2e load bench budget: ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
 
 ##@ Run it
 run: build ## Deploy to a local AWS and show the function's log, until Ctrl-C (six minutes the first time)
 	@.venv/bin/python local/stack.py run
+demo: node build ## Serve web pages that upload to a local AWS, until Ctrl-C (six minutes the first time)
+	@.venv/bin/python local/stack.py demo
 watch: .venv/ready ## Serve the function with hot reload and a local AWS, until Ctrl-C (two minutes the first time)
 	cargo build --locked
 	@.venv/bin/python local/watch.py
@@ -37,12 +39,12 @@ build-Function: .venv/ready
 ##@ Check it
 check: lints cargo-test ## Run rustfmt, clippy, rustdoc and `cargo test`, before each commit (two minutes when built)
 lints:
-	@for it in . benches benches/peers/tutorial; do cargo fmt --all --check --manifest-path $$it/Cargo.toml || exit 1; done
+	@for it in . benches benches/peers/tutorial fuzz; do cargo fmt --all --check --manifest-path $$it/Cargo.toml || exit 1; done
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
-cargo-test:
-	cargo test --locked
+cargo-test: ; cargo test --locked
 test: cargo-test e2e ## Run all tests: `cargo test`, then `make e2e` (ten minutes the first time)
+e2e: chromium tests/node/node_modules/ready examples/uppy/node_modules/ready
 e2e: build .venv-checks/ready ## Test the stack on a local AWS (a few minutes)
 	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored deployed:: examples:: signatures::
 load: build ## Send 200,000 requests, those of 64 callers, and a file of 6 GB (a few minutes, 12 GB of memory)
@@ -53,9 +55,10 @@ mutants: cargo-mutants ## Break each rule of src/ and expect a test to fail (an 
 	cargo mutants --output target
 timing: ## Measure whether comparing API keys leaks how much of a guess is right (a few minutes)
 	cargo bench --locked --bench api_key_timing
-template: .venv/ready .venv-checks/ready ## Lint template.yaml (a minute)
+template: .venv/ready .venv-checks/ready tests/node/node_modules/ready ## Lint template.yaml and openapi.yaml (a minute)
 	.venv/bin/cfn-lint template.yaml
 	.venv-checks/bin/checkov --file template.yaml --framework cloudformation --skip-download --compact --quiet
+	REDOCLY_TELEMETRY=off tests/node/node_modules/.bin/redocly lint --extends recommended-strict openapi.yaml
 deny: cargo-deny ## Check the licences and sources of the dependencies, and that none is banned
 	cargo deny --locked check bans licenses sources
 	cargo deny --locked --manifest-path benches/Cargo.toml --config deny.toml check bans licenses sources
@@ -68,13 +71,8 @@ requirements: ## Pin the newest Python tools that local/requirements*.in allow (
 ##@ Measure it
 bench: build benches/peers/python/.venv/ready ## Compare cold starts with other languages and update docs/ (ten minutes)
 	$(call need,npm cmake autoreconf libtoolize g++,apt-get install npm cmake autoconf automake libtool g++)
-	cd benches && for it in cold-start bare echo; do cargo build --locked --release --package $$it || exit 1; done
-	cd benches/peers/tutorial && cargo build --release && cd ../node && npm install --no-package-lock --no-audit --no-fund && npm run build
-	@echo "measuring, as root to limit the CPU to the share of 128 MB; nothing else should run on this machine"
-	taskset --cpu-list 0 benches/target/release/cold-start run benches/candidates.json docs/cold-start.json
-	benches/target/release/cold-start report .
-budget: build ## Compare size and instructions of a cold start with the budget; WRITE=1 sets a new one
-	$(call need,valgrind,apt-get install valgrind)
+	@benches/run
+budget: valgrind build ## Compare size and instructions of a cold start with the budget; WRITE=1 sets a new one
 	cargo build --locked --release --manifest-path benches/Cargo.toml --package cold-start
 	@python3 benches/budget.py $(if $(WRITE),write,check)
 
@@ -85,8 +83,7 @@ deploy: build ## Deploy to your AWS account; asks for the parameters
 	.venv/bin/sam deploy --guided
 destroy: .venv/ready ## Delete STACK=NAME from your AWS account, except for its bucket and secret
 	@echo "the bucket and the secret are kept; to remove them as well, delete them yourself:"
-	.venv/bin/sam list stack-outputs --stack-name $(STACK)
-	.venv/bin/sam delete --stack-name $(STACK)
+	.venv/bin/sam list stack-outputs --stack-name $(STACK) && .venv/bin/sam delete --stack-name $(STACK)
 
 # checkov needs older versions of some packages. An interrupted installation leaves no `ready`, and make repeats it.
 .venv/ready: local/requirements.txt
@@ -96,5 +93,8 @@ benches/peers/python/.venv/ready: benches/peers/python/requirements.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer, found " + sys.version)'
 	@echo "installing $< in $(@D) (about a minute, once)"
 	@python3 -m venv --clear $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check -r $< && touch $@
-cargo-%:
-	$(call need,$@,cargo install --locked $@)
+%/node_modules/ready: %/package-lock.json | npm
+	@echo "installing $< in $(@D) (seconds, once)"
+	@npm ci --prefix $* --silent && touch $@
+cargo-%: ; $(call need,$@,cargo install --locked $@)
+node npm chromium valgrind: ; $(call need,$@,apt-get install nodejs npm chromium valgrind; Node.js 20 or newer)

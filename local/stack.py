@@ -1,6 +1,7 @@
 """Deploys the stack of template.yaml to a local AWS, from the same build that is deployed to AWS.
 
     stack.py run                            deploys it, uploads a file through it and shows its log (make run)
+    stack.py demo                           deploys it and serves pages that upload to it (make demo)
     stack.py with COMMAND ARGUMENT...       runs a command alongside an empty local AWS (make e2e, make load)
 
 Inside the command of `with`:
@@ -20,7 +21,20 @@ import time
 
 import requests
 
-from aws import PROJECT, REGION, STATE, VENV_BIN, Failed, client, exit_on_failure, running, running_aws, step
+from aws import (
+    HOST,
+    PROJECT,
+    REGION,
+    STATE,
+    VENV_BIN,
+    Failed,
+    client,
+    exit_on_failure,
+    free_port,
+    running,
+    running_aws,
+    step,
+)
 
 STACK = "presigned-upload"
 ARTIFACTS = "artifacts"
@@ -96,6 +110,24 @@ def follow(log_group):
         time.sleep(1)
 
 
+def demo():
+    with running_aws():
+        port = free_port(8080)
+        origins = f"http://localhost:{port},http://{HOST}:{port}"
+        with step("deploying template.yaml to it with sam deploy"):
+            stack = deploy(STACK, {"S3ForcePathStyle": "true", "CorsAllowedOrigins": origins})
+        backend = {"API_URL": stack["ApiUrl"], "API_KEY": stack["ApiKey"], "PORT": str(port)}
+        with running(["node", "examples/backend.mjs"], backend, stdout=subprocess.DEVNULL) as process:
+            print(f"""
+Open http://localhost:{port}/browser/ and drop a file on it.
+
+The page is examples/browser/, its backend examples/backend.mjs. For the pages with Uppy, run
+`npm ci --prefix examples/uppy`, then open http://localhost:{port}/uppy/6/.
+
+Press Ctrl-C to stop; this deletes the bucket and the files in it.""")
+            raise Failed(f"examples/backend.mjs exited with status {process.wait()}; see its output above")
+
+
 def run():
     with running_aws():
         with step("deploying template.yaml to it with sam deploy"):
@@ -129,6 +161,9 @@ def main():
         case ["run"]:
             with exit_on_failure("make run", status_if_interrupted=0):
                 run()
+        case ["demo"]:
+            with exit_on_failure("make demo", status_if_interrupted=0):
+                demo()
         case ["with", *command] if command:
             with exit_on_failure("stack.py with"), running_aws(), running(command, {}) as process:
                 sys.exit(process.wait())

@@ -1,6 +1,8 @@
 //! Parses the text of the secret: no text makes an unknown API key valid, or gives a caller more than the settings allow.
 #![no_main]
 
+use std::sync::Arc;
+
 use lambda_http::http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use presigned_upload::{
@@ -8,10 +10,10 @@ use presigned_upload::{
     config::Config,
 };
 
-fn find(key_set: &KeySet, api_key: &str) -> Option<Caller> {
+fn find(key_set: &KeySet, api_key: &str) -> Option<Arc<Caller>> {
     let headers = HeaderMap::from_iter([("x-api-key".parse().unwrap(), HeaderValue::from_str(api_key).unwrap())]);
     let presented = PresentedKeys::from_headers(&headers).unwrap();
-    key_set.verify(&presented).map(|caller| Caller { name: caller.name.clone(), limits: caller.limits.clone() })
+    key_set.verify(&presented).map(|authenticated| authenticated.caller)
 }
 
 fuzz_target!(|secret: &str| {
@@ -27,11 +29,12 @@ fuzz_target!(|secret: &str| {
     });
     let settings = settings.unwrap().limits;
     let Ok(key_set) = KeySet::parse(secret, &settings) else { return };
-    assert_eq!(key_set.is_empty(), key_set.len() == 0);
+    assert_eq!(key_set.is_empty(), matches!(key_set.len(), 0));
     // Longer than any text that the fuzzer tries, so it cannot be in the secret.
     assert!(secret.len() >= 10_000 || find(&key_set, &"a".repeat(10_000)).is_none());
     // The seeds contain this one.
-    let Some(Caller { limits, .. }) = find(&key_set, "local-development-key") else { return };
+    let Some(caller) = find(&key_set, "local-development-key") else { return };
+    let limits = &caller.limits;
     assert!(limits.max_bytes <= settings.max_bytes && limits.expires_in <= settings.expires_in);
     assert!(limits.prefix.max_file_name_bytes() <= settings.prefix.max_file_name_bytes());
 });
