@@ -46,7 +46,7 @@ cargo-test: ; cargo test --locked
 test: cargo-test e2e ## Run all tests: `cargo test`, then `make e2e` (ten minutes the first time)
 e2e: chromium tests/node/node_modules/ready examples/uppy/node_modules/ready
 e2e: build .venv-checks/ready ## Test the stack on a local AWS (a few minutes)
-	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored deployed:: examples:: signatures::
+	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored --test-threads 4 deployed:: examples:: signatures::
 load: build ## Send 200,000 requests, those of 64 callers, and a file of 6 GB (a few minutes, 12 GB of memory)
 	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored --nocapture --test-threads 1 load::
 fuzz: cargo-fuzz ## Fuzz everything that parses input: FUZZ_SECONDS=60 per target
