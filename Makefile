@@ -46,7 +46,8 @@ cargo-test: ; cargo test --locked
 test: cargo-test e2e ## Run all tests: `cargo test`, then `make e2e` (ten minutes the first time)
 e2e: chromium tests/node/node_modules/ready examples/uppy/node_modules/ready
 e2e: build .venv-checks/ready ## Test the stack on a local AWS (a few minutes)
-	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored --test-threads 4 deployed:: examples:: signatures::
+	@CHROMIUM=$$(command -v chromium) .venv/bin/python local/stack.py with cargo test --locked --test it -- \
+		--ignored --test-threads 4 deployed:: examples:: signatures::
 load: build ## Send 200,000 requests, those of 64 callers, and a file of 6 GB (a few minutes, 12 GB of memory)
 	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored --nocapture --test-threads 1 load::
 fuzz: cargo-fuzz ## Fuzz everything that parses input: FUZZ_SECONDS=60 per target
@@ -70,7 +71,6 @@ requirements: ## Pin the newest Python tools that local/requirements*.in allow (
 
 ##@ Measure it
 bench: build benches/peers/python/.venv/ready ## Compare cold starts with other languages and update docs/ (ten minutes)
-	$(call need,npm cmake autoreconf libtoolize g++,apt-get install npm cmake autoconf automake libtool g++)
 	@benches/run
 budget: valgrind build ## Compare size and instructions of a cold start with the budget; WRITE=1 sets a new one
 	cargo build --locked --release --manifest-path benches/Cargo.toml --package cold-start
@@ -95,6 +95,6 @@ benches/peers/python/.venv/ready: benches/peers/python/requirements.txt
 	@python3 -m venv --clear $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check -r $< && touch $@
 %/node_modules/ready: %/package-lock.json | npm
 	@echo "installing $< in $(@D) (seconds, once)"
-	@npm ci --prefix $* --silent && touch $@
+	@npm ci --prefix $* --loglevel error --no-audit --no-fund && touch $@
 cargo-%: ; $(call need,$@,cargo install --locked $@)
-node npm chromium valgrind: ; $(call need,$@,apt-get install nodejs npm chromium valgrind; Node.js 20 or newer)
+node npm chromium valgrind: ; $(call need,$@,apt-get install nodejs npm chromium valgrind; Node.js 20.19 or newer)
