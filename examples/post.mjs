@@ -8,7 +8,7 @@ const { API_URL, API_KEY } = process.env;
 
 /** Uploads a file, and returns its object key. */
 async function upload(path) {
-  const file = await openAsBlob(path); // which `fetch` reads from the disk as it sends it
+  const file = await openAsBlob(path); // `fetch` reads it from the disk as it sends it
 
   const granted = await fetch(`${API_URL}/media/`, {
     method: "POST",
@@ -21,7 +21,7 @@ async function upload(path) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
   form.append("file", file); // S3 ignores the fields after it
-  // So that fetch does not keep the file in memory for a redirect: https://github.com/nodejs/undici/issues/4058
+  // By default, `fetch` keeps the file in memory in case of a redirect: https://github.com/nodejs/undici/issues/4058
   const uploaded = await fetch(url, { method: "POST", body: form, redirect: "error" });
   if (!uploaded.ok) {
     const error = (await uploaded.text()).matchAll(/<(?:Code|Message)>([^<]*)/g);

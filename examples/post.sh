@@ -9,7 +9,8 @@ file=$1
 name=$(basename -- "$file" | sed 's/["\\]/\\&/g')
 size=$(wc -c < "$file")
 
-grant=$(curl -sS --fail-with-body "$API_URL/media/" -H "x-api-key: $API_KEY" -d @- << JSON
+# The header comes from a file, because ps shows the arguments of curl to every user of the machine.
+grant=$(curl -sS --fail-with-body "$API_URL/media/" -H @<(printf 'x-api-key: %s' "$API_KEY") -d @- << JSON
 { "fileName": "$name", "fileType": "application/octet-stream", "fileSize": $size }
 JSON
 ) && [[ $grant == {* ]] || { echo "${grant:+the API refused: $grant}" >&2; exit 1; }

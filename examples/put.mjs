@@ -9,7 +9,7 @@ const { API_URL, API_KEY } = process.env;
 
 /** Uploads a file, and returns its object key. */
 async function upload(path) {
-  const file = await openAsBlob(path); // which `fetch` reads from the disk as it sends it
+  const file = await openAsBlob(path); // `fetch` reads it from the disk as it sends it
   const sha256 = createHash("sha256");
   for await (const chunk of createReadStream(path)) sha256.update(chunk);
 
@@ -27,7 +27,7 @@ async function upload(path) {
   if (!granted.ok) throw new Error(`the API refused: ${granted.status} ${await granted.text()}`);
   const { url, key, headers } = await granted.json();
 
-  // So that fetch does not keep the file in memory for a redirect: https://github.com/nodejs/undici/issues/4058
+  // By default, `fetch` keeps the file in memory in case of a redirect: https://github.com/nodejs/undici/issues/4058
   const uploaded = await fetch(url, { method: "PUT", headers, body: file, redirect: "error" });
   if (!uploaded.ok) {
     const error = (await uploaded.text()).matchAll(/<(?:Code|Message)>([^<]*)/g);

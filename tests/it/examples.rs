@@ -157,6 +157,39 @@ async fn examples_post_the_file_after_the_fields() {
     }
 }
 
+/// `ps` shows the arguments of a program to every user of the machine.
+#[tokio::test]
+#[ignore = "needs Node.js: make e2e"]
+async fn examples_keep_secrets_out_of_arguments() {
+    let secret = format!("secret-{}", std::process::id());
+    let arguments = Arc::new(Mutex::new(Vec::new()));
+    let (signature, recorded) = (secret.clone(), Arc::clone(&arguments));
+    let api_and_s3 = service_fn(move |request: Request<Incoming>| {
+        let url = format!("http://{}/?{signature}", request.headers()["host"].to_str().unwrap());
+        let signed = json!({ "a": signature });
+        let grant = json!({ "url": url, "headers": signed, "key": "a", "fields": signed, "fileKey": "a" });
+        let recorded = Arc::clone(&recorded);
+        async move {
+            let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+            let arguments: Vec<_> = processes.filter_map(|it| fs::read(it.path().join("cmdline")).ok()).collect();
+            recorded.lock().unwrap().push(String::from_utf8_lossy(&arguments.concat()).into_owned());
+            Ok::<_, Infallible>(Response::new(grant.to_string()))
+        }
+    });
+    let variables = [("API_URL", format!("http://{}", serve(api_and_s3).await)), ("API_KEY", secret.clone())];
+    let file = tempfile::NamedTempFile::new().unwrap();
+
+    for program in PUT.into_iter().chain(POST) {
+        let outcome = run(program, file.path(), &variables).await;
+
+        assert_eq!(outcome, (true, "a\n".to_owned(), String::new()), "{program:?}");
+        let listed = take(&mut *arguments.lock().unwrap());
+        let shows = |text: &str| listed.iter().map(|it| it.contains(text)).collect::<Vec<_>>();
+        assert_eq!(shows(file.path().to_str().unwrap()), [true, true], "{program:?}");
+        assert_eq!(shows(&secret), [false, false], "{program:?}");
+    }
+}
+
 /// Returns the URL of a server that does not exist.
 async fn unreachable_url() -> String {
     format!("http://{}", TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap())
