@@ -126,6 +126,12 @@ def complete(upload, etags):
         except Refused as error:
             if error.code == "PreconditionFailed":
                 return None  # An earlier attempt completed the upload, and its response was lost.
+            if error.code in LOST:
+                # Only the bucket can show whether an earlier attempt completed it, and this program may not read there.
+                sys.exit(
+                    f"{error}; the upload may be complete: check whether {upload['key']} is in the bucket, "
+                    "and run this with --abort before you upload the file again"
+                )
             if delay is None or error.code not in ("InternalError", "SlowDown"):
                 raise
         time.sleep(delay)
@@ -141,7 +147,7 @@ def resume(path, upload):
         if error.code not in LOST:
             raise
         if "etags" in upload:
-            return dict(upload["etags"])  # It may be complete, and S3 accepts the same completion again.
+            return dict(upload["etags"])  # The upload may be complete: `complete` finds out.
         print("the upload has expired or was aborted; starting again", file=sys.stderr)
         return None
     # Of more than 1,000 parts, S3 lists only the first 1,000.

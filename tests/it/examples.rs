@@ -382,6 +382,8 @@ async fn example_recovers_from_the_errors_of_a_multipart_upload() {
     const EXISTS: Fault = Instead(412, "<Error><Code>PreconditionFailed</Code><Message>It exists</Message></Error>");
     const TIMEOUT: &str = "<Error><Code>RequestTimeout</Code><Message>It was too slow</Message></Error>";
     const TOKEN_EXPIRED: Fault = Instead(403, r#"{"code":"upload_token_expired"}"#);
+    const GONE: Fault = Instead(404, "<Error><Code>NoSuchUpload</Code><Message>It is gone</Message></Error>");
+    const TOO_SLOW: &str = "S3 refused: 400 RequestTimeout: It was too slow";
 
     let stack = default_stack().await;
     let traffic = Arc::new(Mutex::new(Traffic::default()));
@@ -391,23 +393,35 @@ async fn example_recovers_from_the_errors_of_a_multipart_upload() {
     fs::write(&path, file()).unwrap();
     let state = || Some(serde_json::from_str::<Value>(&fs::read_to_string(&state_path).ok()?).unwrap()["key"].clone());
 
-    for (faults, is_uploaded, expected) in [
+    for (faults, error, expected) in [
         // A URL expires.
-        (vec![("part", EXPIRED)], true, "start create sign part sign part sign complete"),
+        (vec![("part", EXPIRED)], "", "start create sign part sign part sign complete"),
         // S3 fails after it has responded.
-        (vec![("complete", Instead(200, LATE_ERROR))], true, "start create sign part sign complete sign complete"),
+        (vec![("complete", Instead(200, LATE_ERROR))], "", "start create sign part sign complete sign complete"),
         // S3 reports a failure, but the upload is complete.
         (
             vec![("complete", After(200, LATE_ERROR)), ("complete", EXISTS)],
-            true,
+            "",
             "start create sign part sign complete sign complete",
         ),
         // It ends without knowing that the upload is complete, and is run again.
-        (vec![("complete", After(400, TIMEOUT))], false, "start create sign part sign complete"),
-        (vec![], true, "sign list sign complete"),
+        (vec![("complete", After(400, TIMEOUT))], TOO_SLOW, "start create sign part sign complete"),
+        (vec![], "", "sign list sign complete"),
         // It ends before that, and is run again after its upload token has expired.
-        (vec![("part", Instead(400, TIMEOUT))], false, "start create sign part"),
-        (vec![("sign", TOKEN_EXPIRED)], true, "sign start create sign part sign complete"),
+        (vec![("part", Instead(400, TIMEOUT))], TOO_SLOW, "start create sign part"),
+        (vec![("sign", TOKEN_EXPIRED)], "", "sign start create sign part sign complete"),
+        // It ends without knowing that the upload is complete, and can no longer find out.
+        (vec![("complete", After(400, TIMEOUT))], TOO_SLOW, "start create sign part sign complete"),
+        (
+            vec![("list", GONE), ("complete", GONE)],
+            "S3 refused: 404 NoSuchUpload: It is gone; ADVICE",
+            "sign list sign complete",
+        ),
+        (
+            vec![("sign", TOKEN_EXPIRED), ("sign", TOKEN_EXPIRED)],
+            r#"the API refused: 403 {"code":"upload_token_expired"}; ADVICE"#,
+            "sign sign",
+        ),
     ] {
         *traffic.lock().unwrap() = Traffic { faults, ..Traffic::default() };
         let before = state();
@@ -415,15 +429,25 @@ async fn example_recovers_from_the_errors_of_a_multipart_upload() {
         let (success, stdout, stderr) = run(&[".venv/bin/python", "examples/multipart.py"], &path, &variables).await;
 
         assert_eq!(traffic.lock().unwrap().received.join(" "), expected, "{stderr}");
-        assert_eq!((success, state().is_none()), (is_uploaded, is_uploaded), "{expected}: {stderr}");
-        if is_uploaded {
+        assert_eq!((success, state().is_none()), (error.is_empty(), error.is_empty()), "{expected}: {stderr}");
+        if success {
             let object_key = json!(stdout.trim_end());
             assert_eq!(stack.stored(&object_key).await, Some(file()), "{expected}");
             assert_eq!(before == Some(object_key), !expected.contains("start"), "{expected}");
         } else {
-            assert!(stderr.contains("S3 refused: 400 RequestTimeout: It was too slow"), "{stderr}");
+            let advice = format!(
+                "the upload may be complete: check whether {} is in the bucket, \
+                 and run this with --abort before you upload the file again",
+                state().unwrap().as_str().unwrap(),
+            );
+            assert!(stderr.ends_with(&format!("\n{}\n", error.replace("ADVICE", &advice))), "{stderr}");
         }
     }
+
+    traffic.lock().unwrap().faults = vec![("sign", TOKEN_EXPIRED)];
+    let aborted = run(&[".venv/bin/python", "examples/multipart.py", "--abort"], &path, &variables).await;
+
+    assert_eq!((aborted, state()), ((true, String::new(), String::new()), None));
 }
 
 /// Serves the API of a stack and its S3, but for the faults; returns the URL of the API.
