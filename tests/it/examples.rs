@@ -276,7 +276,7 @@ async fn run(program: &[&str], path: &Path, variables: &[(&str, String)]) -> (bo
     }
     command.env_remove("API_URL").env_remove("API_KEY").envs(variables.iter().map(|(name, value)| (name, value)));
     let output = command.output().await.unwrap_or_else(|error| {
-        panic!("{program:?}: {error}; install Node.js 20 or newer from https://nodejs.org if it is missing")
+        panic!("{program:?}: {error}; install Node.js 20.19 or newer from https://nodejs.org if it is missing")
     });
     let [stdout, stderr] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
     (output.status.success(), stdout, stderr)
@@ -354,7 +354,7 @@ async fn example_continues_an_interrupted_upload_or_aborts_it() {
     assert!(stack.stored(&json!(stdout.trim_end())).await.unwrap() == content, "the object is the file");
 }
 
-/// What [`serve_with_faults`] does to a request.
+/// A fault of [`serve_with_faults`].
 #[derive(Clone, Copy)]
 enum Fault {
     /// Responds with this status and body, without passing the request on.
