@@ -8,7 +8,7 @@ import { basename, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
-import { launchBrowser, startBackend, stored, unfinished } from "./support.mjs";
+import { environment, launchBrowser, startBackend, stored, unfinished } from "./support.mjs";
 
 const MiB = 1024 * 1024;
 const MULTIPART = "multipart-above=1&part-size=5";
@@ -75,6 +75,31 @@ function reason(page, text) {
   return page.locator(".uppy-Dashboard-Item").getByRole("button", { name: text, exact: true });
 }
 
+/** Handles the first matching requests to S3, each with one of these; passes on all others. */
+function intercept(page, matches, ...handlers) {
+  return page.route(`${environment("AWS_ENDPOINT_URL")}/**`, (route) => {
+    const handle = matches(route.request()) ? handlers.shift() : undefined;
+    return handle ? handle(route) : route.continue();
+  });
+}
+
+async function loseResponse(route) {
+  await route.fetch();
+  await route.abort("connectionreset");
+}
+
+/** Responds as S3 does to a request that it refuses. */
+const fail = (status, code) => (route) => {
+  const headers = { "Access-Control-Allow-Origin": "*", "Content-Type": "application/xml" };
+  return route.fulfill({ status, body: `<Error><Code>${code}</Code><Message>MESSAGE</Message></Error>`, headers });
+};
+
+/** Refuses to replace the object, as S3 may; the local AWS completes an upload twice. */
+const exists = (route) =>
+  route.request().headers()["if-none-match"] ? fail(412, "PreconditionFailed")(route) : route.continue();
+
+const isComplete = (request) => request.method() === "POST" && request.url().includes("uploadId=");
+
 /** Starts a multipart upload of three parts, whose last two wait until `release` is called. */
 async function startAndHold(t, version) {
   const opened = await open(t, version, MULTIPART);
@@ -90,23 +115,44 @@ async function startAndHold(t, version) {
   await (await firstPart).finished();
   const { uploadToken } = await (await granted).json();
   const { uploadId } = (await signed).postDataJSON();
-  return { ...opened, file, uploadToken, uploadId, release: () => page.unroute(later) };
+  return { ...opened, version, file, uploadToken, uploadId, release: () => page.unroute(later) };
 }
 
-/** Reloads the page once Golden Retriever, which saves twice a second, has saved the upload; chooses the file again. */
-async function reload({ page, file, release }) {
-  await setTimeout(1000);
-  await page.reload();
+/** Loads the page again once Golden Retriever has saved the upload; chooses the file again. */
+async function reload({ page, version, file, uploadToken, uploadId, release }, query = MULTIPART) {
+  const saved = { version, texts: [uploadToken, uploadId] };
+  // Not with `waitForFunction`, which does not wait for the promise of an asynchronous function.
+  for (const deadline = Date.now() + 10_000; !(await page.evaluate(hasSaved, saved)); await setTimeout(50)) {
+    assert.ok(Date.now() < deadline, "Golden Retriever saves the upload");
+  }
+  await page.goto(`${backend.origin}/uppy/${version}/?${query}`);
   await release();
   await page.getByRole("button", { name: "Re-select" }).click();
   await choose(page, file);
+}
+
+/** Returns whether the state that Golden Retriever has saved contains these texts; runs in the page. */
+async function hasSaved({ version, texts }) {
+  const result = (request) =>
+    new Promise((resolve, reject) => {
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+  async function readDatabase() {
+    const database = await result(indexedDB.open("uppy-blobs"));
+    const record = await result(database.transaction("metadata").objectStore("metadata").get("uppy-6"));
+    database.close();
+    return record?.metadata;
+  }
+  const state = version === 5 ? localStorage.getItem("uppyState:uppy-5") : await readDatabase();
+  return texts.every((text) => state?.includes(text));
 }
 
 for (const version of [5, 6]) {
   describe(`Uppy ${version}`, () => {
     for (const [by, path, options] of [
       ["form", "/media/", {}],
-      ["put", "/v1/assets/presign", { overwrite: false }],
+      ["put", "/v1/assets/presign", { 5: { overwrite: false }, 6: {} }[version]],
     ]) {
       test(`uploads a small file by ${by}`, async (t) => {
         const { page, errors, asked } = await open(t, version, `by=${by}`);
@@ -125,7 +171,8 @@ for (const version of [5, 6]) {
     test("uploads a large file in parts", async (t) => {
       const { page, errors, asked, partsSent } = await open(t, version, MULTIPART);
       const file = await randomFile({ bytes: 11 * MiB });
-      const request = { fileName: file.name, fileType: "image/png", fileSize: 11 * MiB, partSize: 5 * MiB };
+      const described = { fileName: file.name, fileType: "image/png", fileSize: 11 * MiB, partSize: 5 * MiB };
+      const request = { 5: described, 6: { ...described, overwrite: true } }[version];
 
       await choose(page, file);
       await startUpload(page);
@@ -148,6 +195,20 @@ for (const version of [5, 6]) {
 
       assert.deepEqual(await stored(file.name), [file.content]);
       assert.deepEqual(partsSent.sort(), [2, 3]);
+      assert.deepEqual(errors, []);
+    });
+
+    test("starts again after a reload that changes the size of the parts", async (t) => {
+      const held = await startAndHold(t, version);
+      const { page, errors, partsSent, file } = held;
+
+      partsSent.length = 0;
+      await reload(held, "multipart-above=1&part-size=6");
+      await startUpload(page);
+      await uploaded(page, file);
+
+      assert.deepEqual(await stored(file.name), [file.content]);
+      assert.deepEqual(partsSent.sort(), [1, 2]);
       assert.deepEqual(errors, []);
     });
 
@@ -194,6 +255,16 @@ for (const version of [5, 6]) {
       await reason(page, "The upload was refused: fileName must not contain `$$`").waitFor();
     });
 
+    test("reports a login page in place of a grant as no connection", async (t) => {
+      const { page } = await open(t, version);
+      await page.route("**/v1/assets/presign", (route) => route.fulfill({ contentType: "text/html", body: "Log in" }));
+
+      await choose(page, await randomFile());
+      await startUpload(page);
+
+      await reason(page, "No connection to the server. Try again later.").waitFor();
+    });
+
     test("shows why S3 refuses a file", async (t) => {
       const { page } = await open(t, version);
       await page.route(/X-Amz-Signature/, (route) => route.continue({ postData: "a file of another size" }));
@@ -205,3 +276,38 @@ for (const version of [5, 6]) {
     });
   });
 }
+
+describe("Uppy 5", () => {
+  test("completes an upload in spite of errors that pass and a lost response", async (t) => {
+    const { page, partsSent } = await open(t, 5, MULTIPART);
+    const file = await randomFile({ bytes: 11 * MiB });
+    await intercept(page, isComplete, fail(200, "InternalError"), fail(503, "SlowDown"), loseResponse, exists);
+
+    await choose(page, file);
+    await startUpload(page);
+    await uploaded(page, file);
+
+    assert.deepEqual(await stored(file.name), [file.content]);
+    assert.deepEqual(partsSent.sort(), [1, 2, 3]);
+  });
+});
+
+describe("Uppy 6", () => {
+  for (const [request, query, matches] of [
+    ["a form", "by=form", (it) => it.method() === "POST"],
+    ["a PUT", "by=put", (it) => it.method() === "PUT"],
+    ["the completion", MULTIPART, isComplete],
+  ]) {
+    test(`stores a file once if the response to ${request} is lost`, async (t) => {
+      const { page } = await open(t, 6, query);
+      const file = await randomFile({ bytes: 6 * MiB });
+      await intercept(page, matches, loseResponse, exists);
+
+      await choose(page, file);
+      await startUpload(page);
+      await uploaded(page, file);
+
+      assert.deepEqual(await stored(file.name), [file.content]);
+    });
+  }
+});

@@ -7,6 +7,7 @@
 const MiB = 1024 * 1024;
 // The upload was aborted, or its token has expired or was made for another API key.
 const LOST = ["NoSuchUpload", "upload_token_expired", "invalid_upload_token"];
+const PAUSES_MS = [500, 1000, 2000, 4000, 8000, 16_000]; // before the next attempts
 
 export function presignedUpload(uppy, AwsS3, options = {}) {
   const { form = false, multipartAbove = 100 * MiB, partSize = 16 * MiB } = options;
@@ -28,6 +29,11 @@ export function presignedUpload(uppy, AwsS3, options = {}) {
     // Without this, "Retry" would continue an upload that S3 has lost; Uppy remembers it by the data of the file too.
     if (LOST.includes(code)) uppy.setFileState(file.id, { s3Multipart: undefined, data: file.data.slice() });
   });
+  uppy.on("restored", () => {
+    // An upload token permits only parts of the size that it was made for, so start again if that size has changed.
+    const changed = uppy.getFiles().filter((file) => file.meta.partSize !== getChunkSize(file));
+    for (const { id } of changed) uppy.setFileState(id, { s3Multipart: undefined });
+  });
 
   return {
     shouldUseMultipart: (file) => file.size > multipartAbove,
@@ -38,11 +44,11 @@ export function presignedUpload(uppy, AwsS3, options = {}) {
       return { method: "PUT", url, headers, fields: { key } }; // Uppy does not send `fields`, but reports their `key`.
     },
     async createMultipartUpload(file, signal) {
-      const request = { ...describe(file), partSize: getChunkSize(file) };
-      const { key, uploadToken, create } = await ask("/v1/uploads", request, signal);
+      const partSize = getChunkSize(file);
+      const { key, uploadToken, create } = await ask("/v1/uploads", { ...describe(file), partSize }, signal);
       const uploadId = text(await send(create, signal), "UploadId");
       uploadTokens.set(key, uploadToken);
-      uppy.setFileMeta(file.id, { uploadToken }); // for Golden Retriever to save
+      uppy.setFileMeta(file.id, { uploadToken, partSize }); // for Golden Retriever to save
       return { key, uploadId };
     },
     signPart: async (file, part) => (await sign(file, part)).parts[0],
@@ -52,10 +58,19 @@ export function presignedUpload(uppy, AwsS3, options = {}) {
       return parts.map((part) => ({ PartNumber: Number(text(part, "PartNumber")), ETag: text(part, "ETag") }));
     },
     async completeMultipartUpload(file, { parts, ...upload }) {
-      const { complete } = await sign(file, upload);
       const list = parts.map((it) => `<Part><PartNumber>${it.PartNumber}</PartNumber><ETag>${it.ETag}</ETag></Part>`);
       const body = `<CompleteMultipartUpload>${list.join("")}</CompleteMultipartUpload>`;
-      return { key: upload.key, location: text(await send(complete, upload.signal, body), "Location") };
+      const complete = async () => {
+        const completed = await send((await sign(file, upload)).complete, upload.signal, body);
+        return text(completed, "Location");
+      };
+      try {
+        return { key: upload.key, location: await retry(complete, upload.signal) };
+      } catch (error) {
+        // An earlier attempt completed the upload, and its response was lost.
+        if (error.code === "PreconditionFailed") return { key: upload.key };
+        throw error;
+      }
     },
     // Uppy catches no error here; the bucket aborts unfinished uploads after some days.
     abortMultipartUpload: (file, upload) =>
@@ -73,30 +88,49 @@ export function presignedUpload(uppy, AwsS3, options = {}) {
   };
 }
 
+/** Repeats an attempt that fails for a reason that may pass, because Uppy aborts the upload after an error. */
+async function retry(attempt, signal, [pause, ...pauses] = PAUSES_MS) {
+  try {
+    return await attempt();
+  } catch (error) {
+    if (!error.mayPass || !pause || signal.aborted) throw error;
+  }
+  await new Promise((resolve) => setTimeout(resolve, pause));
+  return retry(attempt, signal, pauses);
+}
+
 async function ask(path, request, signal) {
   const headers = { "Content-Type": "application/json" };
   const response = await tryFetch(path, { method: "POST", headers, body: JSON.stringify(request), signal });
-  const body = await response.json().catch(() => ({}));
+  // Another server may have responded, for example with the login page of a Wi-Fi network.
+  const body = await response.json().catch(response.ok ? noConnection : () => ({}));
   if (response.ok) return body;
   const reasons = body.details?.fields?.map(({ name, reason }) => `${name} ${reason}`).join("; ");
-  throw refusal(reasons ?? body.detail ?? body.message ?? `the server responded with ${response.status}`, body.code);
+  const reason = reasons ?? body.detail ?? body.message ?? `the server responded with ${response.status}`;
+  throw refusal(reason, body.code, response.status);
 }
 
 async function send({ method, url, headers }, signal, body) {
   const response = await tryFetch(url, { method, headers, body, signal });
-  const xml = await response.text();
+  const xml = await response.text().catch(noConnection);
   // S3 may find an error only after it has responded with 200.
   if (!response.ok || xml.includes("<Error>")) throw s3Error(response.status, xml);
   return new DOMParser().parseFromString(xml, "application/xml");
 }
 
 function s3Error(status, xml) {
-  if (!status) return noConnection();
+  if (!status) return connectionError();
   const code = xml.match(/<Code>([^<]*)/)?.[1];
-  return refusal(`S3 responded with ${status}${code ? ` (${code})` : ""}`, code);
+  return refusal(`S3 responded with ${status}${code ? ` (${code})` : ""}`, code, status);
 }
 
-const tryFetch = (url, init) => fetch(url, init).catch(() => Promise.reject(noConnection()));
-const noConnection = () => new Error("No connection to the server. Try again later.");
-const refusal = (reason, code) => Object.assign(new Error(`The upload was refused: ${reason}`), { code });
+function refusal(reason, code, status) {
+  const mayPass = status < 400 || status === 429 || status >= 500;
+  return Object.assign(new Error(`The upload was refused: ${reason}`), { code, mayPass });
+}
+
+const connectionError = () =>
+  Object.assign(new Error("No connection to the server. Try again later."), { mayPass: true });
+const noConnection = () => Promise.reject(connectionError());
+const tryFetch = (url, init) => fetch(url, init).catch(noConnection);
 const text = (xml, name) => xml.querySelector(name).textContent;

@@ -5,7 +5,8 @@
 // Files up to `multipartAbove` bytes are sent with a presigned PUT, or with a presigned POST if `form` is true.
 
 const MiB = 1024 * 1024;
-// The upload was aborted, or its token has expired or was made for another API key.
+// The upload was aborted, or its token has expired or was made for another API key. It may also be complete, if
+// the responses to all of Uppy's four attempts were lost; "Retry" then sends the file a second time.
 const LOST = ["NoSuchUpload", "upload_token_expired", "invalid_upload_token"];
 
 export function presignedUpload(uppy, { form = false, multipartAbove = 100 * MiB, partSize = 16 * MiB } = {}) {
@@ -16,6 +17,11 @@ export function presignedUpload(uppy, { form = false, multipartAbove = 100 * MiB
   uppy.on("upload-error", (file, { code }) => {
     // Without this, "Retry" would try to continue an upload that S3 has lost.
     if (LOST.includes(code)) uppy.setFileState(file.id, { s3Multipart: undefined });
+  });
+  uppy.on("restored", () => {
+    // An upload token permits only parts of the size that it was made for, so start again if that size has changed.
+    const changed = uppy.getFiles().filter((file) => file.meta.partSize !== getChunkSize(file));
+    for (const { id } of changed) uppy.setFileState(id, { s3Multipart: undefined });
   });
 
   return {
@@ -36,12 +42,13 @@ export function presignedUpload(uppy, { form = false, multipartAbove = 100 * MiB
       const file = uppy.getFile(key);
       const fileType = file.type || "application/octet-stream";
       const request = { fileName: file.meta.name, fileType, fileSize: file.size };
-      if (method === "PUT") {
-        return form ? ask("/media/", request) : ask("/v1/assets/presign", { ...request, overwrite: false });
-      }
-      const upload = await ask("/v1/uploads", { ...request, partSize: getChunkSize(file) });
+      // Without a response, Uppy sends a request again, and S3 must accept it although the object exists by then. That
+      // cannot replace another object: each grant has a new object key.
+      if (method === "PUT") return ask(form ? "/media/" : "/v1/assets/presign", request);
+      const partSize = getChunkSize(file);
+      const upload = await ask("/v1/uploads", { ...request, partSize, overwrite: true });
       uploadTokens.set(upload.key, upload.uploadToken);
-      uppy.setFileMeta(file.id, { uploadToken: upload.uploadToken }); // for Golden Retriever to save
+      uppy.setFileMeta(file.id, { uploadToken: upload.uploadToken, partSize }); // for Golden Retriever to save
       return { ...upload.create, key: upload.key };
     },
   };
@@ -49,10 +56,10 @@ export function presignedUpload(uppy, { form = false, multipartAbove = 100 * MiB
 
 async function ask(path, request) {
   const headers = { "Content-Type": "application/json" };
-  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(request) }).catch(() => {
-    throw new Error("No connection to the server. Try again later.");
-  });
-  const body = await response.json().catch(() => ({}));
+  const noConnection = () => Promise.reject(new Error("No connection to the server. Try again later."));
+  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(request) }).catch(noConnection);
+  // Another server may have responded, for example with the login page of a Wi-Fi network.
+  const body = await response.json().catch(response.ok ? noConnection : () => ({}));
   if (response.ok) return body;
   const reasons = body.details?.fields?.map(({ name, reason }) => `${name} ${reason}`).join("; ");
   const reason = reasons ?? body.detail ?? body.message ?? `the server responded with ${response.status}`;
