@@ -8,7 +8,7 @@ import { text } from "node:stream/consumers";
 
 const { API_URL, API_KEY, PORT = "8080" } = process.env;
 const ROUTES = ["/media/", "/v1/assets/presign", "/v1/uploads", "/v1/uploads/sign"];
-const MAX_BODY_BYTES = 64 * 1024; // as the API
+const MAX_BODY_BYTES = 64 * 1024; // the API's own limit
 const API_TIMEOUT_MS = 10_000; // the API responds within 8 seconds
 // No name starts with a dot, and nothing is decoded, so no path leaves these folders.
 const FILE = /^\/(?:browser|uppy)\/(?:[\w@][\w@.+-]*\/)*(?:[\w@][\w@.+-]*)?$/;
@@ -17,11 +17,13 @@ const MEDIA_TYPES = { ".css": "text/css", ".html": "text/html", ".js": "text/jav
 /** Returns why this upload is refused, or `undefined` if it is permitted. Put your own rules here. */
 function reasonToRefuse(request, route, upload) {
   // Pages of other sites can send requests with your user's cookies, but browsers then name the other origin.
+  // Replace these with the origins of your site.
   const { port } = server.address();
   const ownOrigins = [`http://localhost:${port}`, `http://127.0.0.1:${port}`];
   if (!ownOrigins.includes(request.headers.origin)) return "only pages of this site may upload";
   // Your session check: if (!isSignedIn(request.headers.cookie)) return "sign in first";
-  // Your rules: if (route === "/media/" && upload.fileSize > 10e6) return "at most 10 MB";
+  // Your rules, of which this one also refuses a missing `fileSize`:
+  // if (route !== "/v1/uploads/sign" && !(upload.fileSize > 0 && upload.fileSize <= 10e6)) return "at most 10 MB";
 }
 
 async function grant(request, response, route) {

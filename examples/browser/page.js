@@ -74,16 +74,16 @@ async function start(item) {
     show(item, "done");
   } catch (error) {
     item.error = error;
-    if (signal.reason === "cancelled") await cancel(item);
+    if (signal.reason === "cancelled") cancel(item);
     else show(item, signal.reason ?? "failed");
   }
   startNext();
 }
 
-async function cancel(item) {
-  await giveUp(item);
+function cancel(item) {
   item.sent = 0;
   show(item, "cancelled");
+  giveUp(item); // a retry does not have to wait for this, because it starts another upload
 }
 
 // If this fails, the bucket deletes the parts after a few days.

@@ -8,6 +8,7 @@ const CHECKSUM_MAX_BYTES = 16 * 2 ** 20; // the browser can only digest what is 
 const PAUSES_MS = [500, 1000, 2000, 4000, 8000, 16_000]; // before the next attempts
 const STALLED_AFTER_MS = 60_000;
 const LOST = ["NoSuchUpload", "upload_token_expired", "invalid_upload_token"]; // a multipart upload cannot continue
+const NEVER = new AbortController().signal;
 
 // Each row: what went wrong, in plain words; when another attempt can succeed; and the codes, which are those of S3 and
 // the API, members that the API rejects, and our own.
@@ -23,7 +24,7 @@ const REASONS = [
   ["This upload has expired. Try again from the start.", "later", ...LOST],
   ["The permission to upload has expired. Try again.", "soon", "Expired", "ExpiredToken"],
   ["The server is busy. Try again in a moment.", "soon", "Busy", "InternalError", "SlowDown", "RequestTimeout"],
-  // The browser does not tell a page which of the two it is.
+  // A page cannot find out which of the two it is.
   ["No connection: you are offline, or the storage does not accept uploads from this site.", "soon", "NoConnection"],
 ];
 
@@ -45,10 +46,12 @@ export const routeFor = (file) => (file.size > MULTIPART_ABOVE_BYTES ? "multipar
  * Abort the signal to pause or to cancel. To continue, call this again with the same `state`, an object that you keep:
  * a multipart upload sends only the parts that are missing. To give one up, call `abandon` once this has rejected.
  */
-export async function upload(file, { route = routeFor(file), signal, onProgress = () => {}, state = {} } = {}) {
+export async function upload(file, { route = routeFor(file), signal = NEVER, onProgress = () => {}, state = {} } = {}) {
   if (file.size === 0) throw new UploadError("Empty");
+  // A form is a little larger than its file.
+  const options = { signal, state, onProgress: (bytes) => onProgress(Math.min(bytes, file.size)) };
   try {
-    return await { form, put, multipart }[route](file, { signal, onProgress, state });
+    return await (route === "multipart" ? multipart(file, options) : sendWhole({ form, put }[route], file, options));
   } catch (error) {
     // The browser reports a file that has changed as a lost connection too.
     const reading = file.slice(0, 1).arrayBuffer();
@@ -64,45 +67,44 @@ export async function abandon(state) {
   if (grant?.uploadId) await send((await sign(grant, 1)).abort);
 }
 
-async function form(file, { signal, onProgress }) {
-  const { url, fields, fileKey } = await ask("/media/", describe(file), signal);
-  const body = new FormData();
-  for (const [name, value] of Object.entries(fields)) body.append(name, value);
-  body.append("file", file);
-  // The form is a little larger than the file.
-  const report = (bytes) => onProgress(Math.min(bytes, file.size));
-  await send({ method: "POST", url }, body, { signal, onProgress: report });
-  return fileKey;
+/** Sends a file in one request, and repeats this request if called again after S3 may have stored the file. */
+async function sendWhole(askFor, file, { signal, onProgress, state }) {
+  const isRetry = Boolean(state.grant);
+  const { key, ...request } = (state.grant ??= await askFor(file, signal));
+  try {
+    await send(request, { signal, onProgress });
+  } catch (error) {
+    if (signal.aborted || ["NoConnection", "Busy"].includes(error.code)) throw error;
+    delete state.grant;
+    // An earlier attempt stored the file, and its response was lost.
+    if (!isRetry || error.code !== "PreconditionFailed") throw error;
+  }
+  delete state.grant;
+  return key;
 }
 
-async function put(file, { signal, onProgress, state }) {
-  const isRetry = Boolean(state.grant);
-  if (!isRetry) {
-    const bound = { ...describe(file), checksumSha256: await sha256(file), overwrite: false };
-    state.grant = await ask("/v1/assets/presign", bound, signal);
-  }
-  const { url, key, headers } = state.grant;
-  try {
-    await send({ method: "PUT", url, headers }, file, { signal, onProgress });
-  } catch (error) {
-    // An earlier attempt stored the file, and its response was lost.
-    if (isRetry && error.code === "PreconditionFailed") return key;
-    if (error.code !== "NoConnection") delete state.grant;
-    throw error;
-  }
-  return key;
+async function form(file, signal) {
+  const { url, fields, fileKey: key } = await ask("/media/", describe(file), signal);
+  const body = new FormData();
+  for (const [name, value] of Object.entries({ ...fields, file })) body.append(name, value); // S3 wants `file` last
+  return { method: "POST", url, body, key };
+}
+
+async function put(file, signal) {
+  const bound = { ...describe(file), checksumSha256: await sha256(file), overwrite: false };
+  return { method: "PUT", body: file, ...(await ask("/v1/assets/presign", bound, signal)) };
 }
 
 async function multipart(file, { signal, onProgress, state }) {
   if (!state.grant) {
+    const { create, ...grant } = await ask("/v1/uploads", describe(file), signal);
     // The signal does not abort this, because `abandon` needs the id of an upload that S3 has started.
-    const { create, ...grant } = await ask("/v1/uploads", describe(file));
     state.grant = { ...grant, uploadId: textOf(await send(create), "UploadId"), etags: {} };
   }
   const { grant } = state;
   try {
     await sendParts(file, grant, { signal, onProgress });
-    await complete(grant);
+    await complete(grant, signal);
   } catch (error) {
     if (LOST.includes(error.code)) delete state.grant;
     throw error;
@@ -114,16 +116,13 @@ async function multipart(file, { signal, onProgress, state }) {
 async function sendParts(file, { etags, partCount, partSize, ...grant }, { signal, onProgress }) {
   const part = (number) => file.slice((number - 1) * partSize, number * partSize);
   const numbers = Array.from({ length: partCount }, (_, index) => index + 1);
-  const missing = numbers.filter((number) => !etags[number]);
+  const missing = numbers.filter((number) => !etags[number]).values(); // an iterator, to share among the senders
   const sent = numbers.map((number) => (etags[number] ? part(number).size : 0));
-  const failed = new AbortController();
-  const stop = AbortSignal.any([signal, failed.signal].filter(Boolean));
+  const ended = new AbortController();
+  const stop = AbortSignal.any([signal, ended.signal]);
 
   async function sendMissing() {
-    while (missing.length > 0) {
-      const number = missing.shift();
-      await retry(() => sendPart(number), stop);
-    }
+    for (const number of missing) await retry(() => sendPart(number), stop);
   }
   async function sendPart(number) {
     // Each attempt has a new URL, because the last one may have expired.
@@ -132,26 +131,24 @@ async function sendParts(file, { etags, partCount, partSize, ...grant }, { signa
       sent[number - 1] = bytes;
       onProgress(sent.reduce((sum, it) => sum + it));
     };
-    const sending = send({ method: "PUT", url }, part(number), { signal: stop, onProgress: report });
+    const sending = send({ method: "PUT", url, body: part(number) }, { signal: stop, onProgress: report });
     etags[number] = (await sending).getResponseHeader("ETag");
     if (!etags[number]) throw new UploadError("HiddenETag", "the bucket's CORS rules do not expose ETag");
   }
   try {
     await Promise.all(Array.from({ length: PARTS_AT_ONCE }, sendMissing));
-  } catch (error) {
-    failed.abort(error); // so that the other parts are not sent in vain
-    throw error;
+  } finally {
+    ended.abort(); // if a part has failed, so that the others are not sent in vain
   }
 }
 
-async function complete({ etags, ...grant }) {
-  const parts = Object.entries(etags).map(
-    ([number, etag]) => `<Part><PartNumber>${number}</PartNumber><ETag>${etag}</ETag></Part>`,
-  );
+async function complete({ etags, ...grant }, signal) {
+  const describePart = ([number, etag]) => `<Part><PartNumber>${number}</PartNumber><ETag>${etag}</ETag></Part>`;
+  const parts = Object.entries(etags).map(describePart).join("");
   const namespace = "http://s3.amazonaws.com/doc/2006-03-01/";
-  const body = `<CompleteMultipartUpload xmlns="${namespace}">${parts.join("")}</CompleteMultipartUpload>`;
+  const body = `<CompleteMultipartUpload xmlns="${namespace}">${parts}</CompleteMultipartUpload>`;
   try {
-    await retry(async () => send((await sign(grant, 1)).complete, body));
+    await retry(async () => send({ ...(await sign(grant, 1, signal)).complete, body }, { signal }), signal);
   } catch (error) {
     // An earlier attempt completed the upload, and its response was lost.
     if (error.code !== "PreconditionFailed") throw error;
@@ -180,32 +177,35 @@ async function retry(attempt, signal, [pause, ...pauses] = PAUSES_MS) {
   } catch (error) {
     if (error.retry !== "soon" || !pause) throw error;
   }
-  await new Promise((resolve, reject) => {
-    signal?.addEventListener("abort", () => reject(signal.reason));
-    setTimeout(resolve, pause * (0.5 + Math.random())); // at random, so that not all clients come back at once
-  });
+  signal.throwIfAborted();
+  // The pause is random, so that not all clients come back at once. If the signal ends it, the next attempt fails.
+  const over = AbortSignal.any([signal, AbortSignal.timeout(pause * (0.5 + Math.random()))]);
+  await new Promise((resolve) => over.addEventListener("abort", resolve));
   return retry(attempt, signal, pauses);
 }
 
 /** Asks your backend, which adds the API key. */
-async function ask(path, body, signal) {
-  const response = await fetch(path, { method: "POST", body: JSON.stringify(body), signal }).catch((error) => {
-    throw signal?.aborted ? signal.reason : new UploadError("NoConnection", error.message);
-  });
-  const answer = await response.json().catch(() => ({}));
-  if (response.ok) return answer;
-  const [field] = answer.details?.fields ?? [];
-  const isBusy = response.status === 429 || response.status >= 500;
-  const detail = field ? `${field.name} ${field.reason}` : (answer.detail ?? answer.message);
-  throw new UploadError(isBusy ? "Busy" : (field?.name ?? answer.code), `API: ${response.status} ${detail}`);
+async function ask(path, body, signal = NEVER) {
+  const fail = (error) => {
+    throw signal.aborted ? signal.reason : new UploadError("NoConnection", `API: ${error.message}`);
+  };
+  const stop = AbortSignal.any([signal, AbortSignal.timeout(STALLED_AFTER_MS)]);
+  const response = await fetch(path, { method: "POST", body: JSON.stringify(body), signal: stop }).catch(fail);
+  // A permission that is not JSON comes from something else, such as the login page of a network.
+  const content = await response.json().catch((error) => (response.ok ? fail(error) : {}));
+  if (response.ok) return content;
+  const [field] = content.details?.fields ?? [];
+  const detail = field ? `${field.name} ${field.reason}` : (content.detail ?? content.message);
+  throw new UploadError(isBusy(response) ? "Busy" : (field?.name ?? content.code), `API: ${response.status} ${detail}`);
 }
 
+const isBusy = ({ status }) => [409, 429].includes(status) || status >= 500; // 409: S3 is busy with this object
 const textOf = (response, element) => response.responseText.match(`<${element}>([^<]*)`)?.[1];
 
 /** Sends a request to S3; not with `fetch`, which does not report how much it has sent. */
-function send({ method, url, headers = {} }, body, { signal, onProgress = () => {} } = {}) {
+function send({ method, url, headers = {}, body }, { signal = NEVER, onProgress = () => {} } = {}) {
   return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
+    signal.throwIfAborted();
     const request = new XMLHttpRequest();
     const abort = () => request.abort();
     let stalled;
@@ -217,17 +217,17 @@ function send({ method, url, headers = {} }, body, { signal, onProgress = () => 
       request.onprogress();
       onProgress(loaded);
     };
-    signal?.addEventListener("abort", abort);
+    signal.addEventListener("abort", abort);
     request.onloadend = () => {
       clearTimeout(stalled);
-      signal?.removeEventListener("abort", abort);
-      if (signal?.aborted) return reject(signal.reason);
+      signal.removeEventListener("abort", abort);
+      if (signal.aborted) return reject(signal.reason);
       if (request.status === 0) return reject(new UploadError("NoConnection"));
       // S3 may find an error only after it has responded with 200.
       if (request.status < 300 && !request.responseText.includes("<Error>")) return resolve(request);
       const [code, message] = ["Code", "Message"].map((name) => textOf(request, name));
       const isExpired = code === "AccessDenied" && message?.includes("expired");
-      const reason = isExpired ? "Expired" : request.status >= 500 ? "Busy" : code;
+      const reason = isExpired ? "Expired" : isBusy(request) ? "Busy" : code;
       reject(new UploadError(reason, `S3: ${request.status} ${code}: ${message}`));
     };
     request.open(method, url);

@@ -14,13 +14,15 @@ import { addCallers, environment, launchBrowser, startBackend, startCable, store
 const S3 = new URL(environment("AWS_ENDPOINT_URL"));
 const [POST, PUT] = ["Presigned POST (form)", "Presigned PUT"];
 const NO_CONNECTION = "No connection: you are offline, or the storage does not accept uploads from this site.";
+const BUSY = "The server is busy. Try again in a moment.";
 const FAILED_REQUEST = /^Failed to load resource: /; // Chromium logs every status of 400 or more
 
-let browser, cable, backend, limited, hasty, folder;
+let browser, cable, backend, limited, hasty, hastyKey, folder;
 
 before(async () => {
-  const [limitedKey, hastyKey] = await addCallers([{ maxBytes: 1000, allowedTypes: "image/*" }, { expiresIn: 3 }]);
-  const keys = [environment("API_KEY"), limitedKey, hastyKey];
+  const callers = await addCallers([{ maxBytes: 1000, allowedTypes: "image/*" }, { expiresIn: 5 }]);
+  hastyKey = callers[1];
+  const keys = [environment("API_KEY"), ...callers];
   [backend, limited, hasty] = await Promise.all(keys.map((API_KEY) => startBackend({ API_KEY })));
   folder = await mkdtemp(join(tmpdir(), "page-"));
   cable = await startCable(S3);
@@ -60,12 +62,19 @@ function png(name, size = 1000) {
   return { name: `${randomBytes(4).toString("hex")} ${name}`, mimeType: "image/png", buffer: randomBytes(size) };
 }
 
+/** Changes a constant of `upload.js`. */
+function changeScript(page, from, to) {
+  return page.route("**/upload.js", async (route) => {
+    const response = await route.fetch();
+    const script = await response.text();
+    assert.equal(script.split(from).length, 2, `${from} is in upload.js once`);
+    await route.fulfill({ response, body: script.replace(from, to) });
+  });
+}
+
 /** Makes the page send files of more than 10 MB in parts of 5 MiB, because large files take long. */
 async function sendSmallParts(page) {
-  await page.route("**/upload.js", async (route) => {
-    const response = await route.fetch();
-    await route.fulfill({ response, body: (await response.text()).replace("= 100e6", "= 10e6") });
-  });
+  await changeScript(page, "= 100e6", "= 10e6");
   await changeBody(page, "**/v1/uploads", { partSize: 5 * 2 ** 20 });
 }
 
@@ -121,26 +130,52 @@ function intercept(page, matches, ...handlers) {
   });
 }
 
+/** Passes on the first permission that the page asks for at this path once it has expired. */
+async function expireFirst(page, path) {
+  const request = { url: `${environment("API_URL")}${path}`, headers: { "x-api-key": hastyKey } };
+  const passOn = async (route) => {
+    const response = await route.fetch(request);
+    await setTimeout(6500);
+    await route.fulfill({ response });
+  };
+  await page.route(`**${path}`, passOn, { times: 1 });
+}
+
+/** Holds requests to this URL until the function that this returns is called. */
+async function hold(page, url, options) {
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route(url, (route) => released.then(() => route.continue()), options);
+  return release;
+}
+
+const partNumber = (request) => new URL(request.url()).searchParams.get("partNumber");
+const isPart = (request) => request.method() === "PUT" && partNumber(request) !== null;
+const isComplete = (request) => request.method() === "POST" && request.url().includes("uploadId=");
+
 /** Returns a list to which the number of each part is added when it has been sent. */
 function finishedParts(page) {
   const parts = [];
-  page.on("requestfinished", (request) => {
-    const number = new URL(request.url()).searchParams.get("partNumber");
-    if (number) parts.push(number);
-  });
+  page.on("requestfinished", (request) => isPart(request) && parts.push(partNumber(request)));
   return parts;
 }
 
 const isUpload = (request) => ["POST", "PUT"].includes(request.method());
-const expire = (route) => setTimeout(4500).then(() => route.continue());
 const loseResponse = async (route) => {
   await route.fetch();
   await route.abort("connectionreset");
 };
 
-for (const [route, label] of [
-  ["form", POST],
-  ["put", PUT],
+/** Responds with this error of S3, after S3 has stored the file if `isStored`. */
+const fail = (status, code, { isStored = false } = {}) => async (route) => {
+  if (isStored) await route.fetch();
+  const body = `\n<Error><Code>${code}</Code><Message>MESSAGE</Message></Error>`;
+  await route.fulfill({ status, body, headers: { "Access-Control-Allow-Origin": "*" } });
+};
+
+for (const [route, label, path] of [
+  ["form", POST, "/media/"],
+  ["put", PUT, "/v1/assets/presign"],
 ]) {
   testPage(`uploads a file with a name in Japanese and an emoji: ${route}`, {}, async (page) => {
     const file = png("図面 (最終版) 😀.png", 300_000);
@@ -155,11 +190,10 @@ for (const [route, label] of [
 
   testPage(
     `explains that the permission has expired, and retries: ${route}`,
-    { origin: () => hasty.origin, expected: FAILED_REQUEST },
+    { expected: FAILED_REQUEST, prepare: (page) => expireFirst(page, path) },
     async (page) => {
       const file = png("a.png");
       await page.getByLabel(label).check();
-      await intercept(page, isUpload, expire);
 
       await choose(page, file);
       await shows(page, file, "The permission to upload has expired. Try again.");
@@ -202,11 +236,49 @@ for (const [route, label] of [
   });
 }
 
+for (const [what, label, handle, message] of [
+  ["the response to a form is lost", POST, loseResponse, NO_CONNECTION],
+  ["the response to a PUT is lost", PUT, loseResponse, NO_CONNECTION],
+  ["S3 fails after it has stored a form", POST, fail(500, "InternalError", { isStored: true }), BUSY],
+  ["S3 fails after it has stored a PUT", PUT, fail(500, "InternalError", { isStored: true }), BUSY],
+  ["S3 is still storing a PUT", PUT, fail(409, "ConditionalRequestConflict", { isStored: true }), BUSY],
+]) {
+  testPage(`stores a file once if ${what}`, { expected: FAILED_REQUEST }, async (page) => {
+    const file = png("a.png");
+    await page.getByLabel(label).check();
+    await intercept(page, isUpload, handle);
+
+    await choose(page, file);
+    await shows(page, file, message);
+    await button(page, "Retry", file).click();
+    await isUploaded(page, file);
+
+    await assertStored(file);
+  });
+}
+
+for (const [what, handle] of [
+  ["does not come", () => {}],
+  ["is a login page", (route) => route.fulfill({ contentType: "text/html", body: "<title>Sign in</title>" })],
+]) {
+  const prepare = (page) => changeScript(page, "= 60_000", "= 5000");
+  testPage(`retries if the permission ${what}`, { prepare }, async (page) => {
+    const file = png("a.png");
+    await page.route("**/media/", handle, { times: 1 });
+
+    await choose(page, file);
+    await shows(page, file, NO_CONNECTION);
+    await assertNotStored(file);
+    await button(page, "Retry", file).click();
+    await isUploaded(page, file);
+
+    await assertStored(file);
+  });
+}
+
 testPage("uploads several files, three at a time, and announces the end of each", {}, async (page) => {
   const files = Array.from({ length: 5 }, (_, index) => png(`${index}.png`, 100_000));
-  let release;
-  const released = new Promise((resolve) => (release = resolve));
-  await page.route(`${S3.origin}/**`, (route) => released.then(() => route.continue()));
+  const release = await hold(page, `${S3.origin}/**`);
 
   await choose(page, ...files);
   await page.getByText("Waiting · 100 kB").nth(1).waitFor();
@@ -312,19 +384,6 @@ testPage("explains that a PUT has already stored the file", { expected: FAILED_R
   await assertStored(file);
 });
 
-testPage("stores a file once if the response to a PUT is lost", { expected: FAILED_REQUEST }, async (page) => {
-  const file = png("a.png");
-  await page.getByLabel(PUT).check();
-  await intercept(page, isUpload, loseResponse);
-
-  await choose(page, file);
-  await shows(page, file, NO_CONNECTION);
-  await button(page, "Retry", file).click();
-  await isUploaded(page, file);
-
-  await assertStored(file);
-});
-
 testPage(
   "explains a refusal by CORS",
   { origin: () => backend.origin.replace("localhost", "127.0.0.1"), expected: /CORS policy|net::ERR_FAILED/ },
@@ -349,89 +408,144 @@ testPage("sends a file of more than 100 MB in parts", {}, async (page) => {
   assert.deepEqual(parts.sort(), ["1", "2", "3", "4", "5", "6"]);
 });
 
-testPage(
-  "pauses a multipart upload, and continues with the missing parts",
-  { prepare: sendSmallParts },
-  async (page, limitSpeed) => {
-    const file = await largeFile(22e6);
-    const parts = finishedParts(page);
-    const isPart = (request) => request.method() === "PUT";
-    await limitSpeed(4e6);
+const inParts = { prepare: sendSmallParts };
+const inPartsWithFailures = { ...inParts, expected: FAILED_REQUEST };
+
+testPage("pauses a multipart upload, and continues with the missing parts", inParts, async (page) => {
+  const file = await largeFile(22e6);
+  const parts = finishedParts(page);
+  const release = await hold(page, /partNumber=[2-5]&/);
+  // The page asks for it when it has sent the first part.
+  const lastPart = page.waitForRequest(/partNumber=5&/);
+
+  await choose(page, file);
+  await lastPart;
+  await button(page, "Pause", file).click();
+  await shows(page, file, "Paused · 5.2 MB of 22 MB");
+  release();
+  await page.waitForTimeout(1000);
+  await shows(page, file, "Paused · 5.2 MB of 22 MB");
+  assert.deepEqual(parts, ["1"]);
+  await assertNotStored(file);
+  await button(page, "Resume", file).click();
+  await isUploaded(page, file);
+
+  await assertStored(file);
+  assert.deepEqual(parts.sort(), ["1", "2", "3", "4", "5"], "each part is sent once");
+});
+
+for (const [when, url] of [
+  ["it starts", "**/v1/uploads"],
+  ["it asks for a URL", "**/v1/uploads/sign"],
+  ["it finishes", /\?(?!.*partNumber=).*uploadId=/],
+]) {
+  testPage(`pauses a multipart upload while ${when}`, inParts, async (page) => {
+    const file = await largeFile(11e6);
+    const release = await hold(page, url, { times: 1 });
+    const held = page.waitForRequest(url);
 
     await choose(page, file);
-    await page.waitForEvent("requestfinished", isPart);
+    await held;
     await button(page, "Pause", file).click();
-    await shows(page, file, /^Paused · \d/);
-    await page.waitForTimeout(1000);
-    await shows(page, file, /^Paused · \d/);
+    await shows(page, file, /^Paused/);
+    release();
     await assertNotStored(file);
-    await limitSpeed(-1);
     await button(page, "Resume", file).click();
     await isUploaded(page, file);
 
     await assertStored(file);
-    assert.deepEqual(parts.sort(), ["1", "2", "3", "4", "5"], "each part is sent once");
-  },
-);
+    assert.deepEqual(await unfinished(file.name), []);
+  });
+}
+
+testPage("sends parts again after a cut connection", inPartsWithFailures, async (page, limitSpeed) => {
+  const file = await largeFile(22e6);
+  const parts = finishedParts(page);
+  await limitSpeed(500_000);
+
+  await choose(page, file);
+  await shows(page, file, /[kM]B\/s/);
+  const failed = page.waitForEvent("requestfailed", isPart);
+  cable.cut();
+  const cutPart = partNumber(await failed);
+  cable.repair();
+  await limitSpeed(-1);
+  await isUploaded(page, file);
+
+  await assertStored(file);
+  assert.ok(parts.includes(cutPart), "the part that was cut is sent again");
+});
 
 testPage(
-  "sends parts again after a cut connection",
-  { prepare: sendSmallParts, expected: FAILED_REQUEST },
-  async (page, limitSpeed) => {
+  "asks for another URL if that of a part has expired",
+  { ...inPartsWithFailures, origin: () => hasty.origin },
+  async (page) => {
     const file = await largeFile(22e6);
-    await limitSpeed(4e6);
+    await expireFirst(page, "/v1/uploads/sign");
+    const expired = page.waitForResponse((response) => isPart(response.request()) && response.status() === 403);
 
     await choose(page, file);
-    await shows(page, file, /[kM]B\/s/);
-    cable.cut();
-    await page.waitForTimeout(1000);
-    cable.repair();
-    await limitSpeed(-1);
+    await expired;
     await isUploaded(page, file);
 
     await assertStored(file);
   },
 );
 
-const slowly = { prepare: sendSmallParts, origin: () => hasty.origin, expected: FAILED_REQUEST };
-testPage("asks for another URL if that of a part has expired", slowly, async (page) => {
+testPage(
+  "completes a multipart upload in spite of an error after 200 and a lost response",
+  inPartsWithFailures,
+  async (page) => {
+    const file = await largeFile(22e6);
+    // S3 refuses to complete an upload again if the object exists; the local AWS responds as the first time.
+    await intercept(page, isComplete, fail(200, "InternalError"), loseResponse, fail(412, "PreconditionFailed"));
+
+    await choose(page, file);
+    await isUploaded(page, file);
+
+    await assertStored(file);
+  },
+);
+
+testPage("aborts a multipart upload that is cancelled", inParts, async (page, limitSpeed) => {
   const file = await largeFile(22e6);
-  await intercept(page, (request) => request.url().includes("partNumber=2&"), expire);
-
-  await choose(page, file);
-  await isUploaded(page, file);
-
-  await assertStored(file);
-});
-
-const unlucky = { prepare: sendSmallParts, expected: FAILED_REQUEST };
-testPage("completes a multipart upload in spite of an error after 200 and a lost response", unlucky, async (page) => {
-  const file = await largeFile(22e6);
-  const isComplete = (request) => request.method() === "POST" && request.url().includes("uploadId=");
-  const fail = (status, code) => (route) => {
-    const body = `\n<Error><Code>${code}</Code><Message>MESSAGE</Message></Error>`;
-    return route.fulfill({ status, body, headers: { "Access-Control-Allow-Origin": "*" } });
-  };
-  // S3 refuses to complete an upload again if the object exists; the local AWS responds as the first time.
-  await intercept(page, isComplete, fail(200, "InternalError"), loseResponse, fail(412, "PreconditionFailed"));
-
-  await choose(page, file);
-  await isUploaded(page, file);
-
-  await assertStored(file);
-});
-
-testPage("aborts a multipart upload that is cancelled", { prepare: sendSmallParts }, async (page, limitSpeed) => {
-  const file = await largeFile(22e6);
-  await limitSpeed(4e6);
+  await limitSpeed(500_000);
 
   await choose(page, file);
   await shows(page, file, /[kM]B\/s/);
   assert.equal((await unfinished(file.name)).length, 1);
+  const aborted = page.waitForEvent("requestfinished", (request) => request.method() === "DELETE");
   await button(page, "Cancel", file).click();
   await shows(page, file, "Cancelled");
+  await aborted;
 
   await assertNotStored(file);
+  assert.deepEqual(await unfinished(file.name), []);
+});
+
+testPage("starts a cancelled upload again before S3 has aborted the last", inParts, async (page, limitSpeed) => {
+  const file = await largeFile(11e6);
+  await limitSpeed(500_000);
+  await choose(page, file);
+  await shows(page, file, /[kM]B\/s/);
+  await button(page, "Pause", file).click();
+  await shows(page, file, /^Paused/);
+  await limitSpeed(-1);
+  const release = await hold(page, "**/v1/uploads/sign", { times: 1 });
+  const held = page.waitForRequest("**/v1/uploads/sign");
+  const aborted = page.waitForEvent("requestfinished", (request) => request.method() === "DELETE");
+
+  await button(page, "Cancel", file).click();
+  await held;
+  await shows(page, file, "Cancelled");
+  assert.equal(await button(page, "Resume", file).isVisible(), false);
+  await button(page, "Retry", file).click();
+  await isUploaded(page, file);
+  release();
+  await aborted;
+  await shows(page, file, /^Uploaded/);
+
+  await assertStored(file);
   assert.deepEqual(await unfinished(file.name), []);
 });
 

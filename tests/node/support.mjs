@@ -18,7 +18,7 @@ export function environment(name) {
 
 export function launchBrowser(...options) {
   const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", ...options];
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args });
+  return chromium.launch({ executablePath: environment("CHROMIUM"), args });
 }
 
 /** Starts a server that passes connections on to another one, and that can cut them. */
