@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     env, fs,
-    future::ready,
     mem::take,
     path::Path,
     process::Stdio,
@@ -173,6 +172,7 @@ async fn examples_keep_secrets_out_of_arguments() {
             let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
             let arguments: Vec<_> = processes.filter_map(|it| fs::read(it.path().join("cmdline")).ok()).collect();
             recorded.lock().unwrap().push(String::from_utf8_lossy(&arguments.concat()).into_owned());
+            request.into_body().collect().await.unwrap(); // as in `serve_api`
             Ok::<_, Infallible>(Response::new(grant.to_string()))
         }
     });
@@ -246,7 +246,11 @@ async fn run_each(programs: &[&[&str]], stack: &Stack, misfits: &[(Value, [&str;
 /// Serves an API that gives every request the same response; returns its URL.
 async fn serve_api(status: u16, body: &str) -> String {
     let body = body.to_owned();
-    let service = service_fn(move |_| ready(Response::builder().status(status).body(body.clone())));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = Response::builder().status(status).body(body.clone()).unwrap();
+        // Without this, the connection can be closed while the client is sending.
+        async move { request.into_body().collect().await.map(|_| response) }
+    });
     format!("http://{}", serve(service).await)
 }
 
