@@ -40,10 +40,9 @@ async function grant(request, response, route) {
   }
   const reason = reasonToRefuse(request, route, upload);
   if (reason) return sendProblem(response, 403, "forbidden", reason);
-  let granted;
   try {
     const signal = AbortSignal.timeout(API_TIMEOUT_MS);
-    granted = await fetch(API_URL + route, { method: "POST", headers: { "x-api-key": API_KEY }, body, signal });
+    const granted = await fetch(API_URL + route, { method: "POST", headers: { "x-api-key": API_KEY }, body, signal });
     send(response, granted.status, granted.headers.get("content-type"), await granted.text());
   } catch (error) {
     console.error(`no response from the API: ${error.cause?.message ?? error.message}`);
