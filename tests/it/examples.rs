@@ -1,4 +1,4 @@
-//! Runs the programs and commands that people paste, against the stack on a local AWS (`make e2e`).
+//! Runs the examples, the commands in the documents and generated clients against the deployed stack (`make e2e`).
 
 use std::{
     convert::Infallible,

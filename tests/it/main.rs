@@ -13,7 +13,7 @@
 //! | `process` | the binary on a Lambda Runtime API: startup, log, metrics, settings |
 //! | `outages` | the binary while Secrets Manager, its credentials or Lambda fail |
 //! | `deployed` | the stack of `template.yaml` on a local AWS; ignored, run by `make e2e` |
-//! | `examples` | the programs and commands that people paste, against this stack; ignored, run by `make e2e` |
+//! | `examples` | the examples, the commands in the documents and generated clients; ignored, run by `make e2e` |
 //! | `load` | 200,000 requests to one instance, 64 callers of one stack, a file of 6 GB; ignored, run by `make load` |
 //! | `documents` | the documents, compared with the code |
 //! | `template` | lints of `template.yaml` |

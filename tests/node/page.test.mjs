@@ -9,7 +9,19 @@ import { setTimeout } from "node:timers/promises";
 
 import axe from "axe-core";
 
-import { addCallers, environment, launchBrowser, startBackend, startCable, stored, unfinished } from "./support.mjs";
+import {
+  addCallers,
+  environment,
+  fail,
+  intercept,
+  isComplete,
+  launchBrowser,
+  loseResponse,
+  startBackend,
+  startCable,
+  stored,
+  unfinished,
+} from "./support.mjs";
 
 const S3 = new URL(environment("AWS_ENDPOINT_URL"));
 const [POST, PUT] = ["Presigned POST (form)", "Presigned PUT"];
@@ -122,14 +134,6 @@ async function speedLimiter(page) {
   };
 }
 
-/** Handles the first requests that match, and lets all others pass. */
-function intercept(page, matches, ...handlers) {
-  return page.route(`${S3.origin}/**`, (route) => {
-    const handle = matches(route.request()) ? handlers.shift() : undefined;
-    return handle ? handle(route) : route.continue();
-  });
-}
-
 /** Passes on the first permission that the page asks for at this path once it has expired. */
 async function expireFirst(page, path) {
   const request = { url: `${environment("API_URL")}${path}`, headers: { "x-api-key": hastyKey } };
@@ -151,7 +155,6 @@ async function hold(page, url, options) {
 
 const partNumber = (request) => new URL(request.url()).searchParams.get("partNumber");
 const isPart = (request) => request.method() === "PUT" && partNumber(request) !== null;
-const isComplete = (request) => request.method() === "POST" && request.url().includes("uploadId=");
 
 /** Returns a list to which the number of each part is added when it has been sent. */
 function finishedParts(page) {
@@ -161,17 +164,6 @@ function finishedParts(page) {
 }
 
 const isUpload = (request) => ["POST", "PUT"].includes(request.method());
-const loseResponse = async (route) => {
-  await route.fetch();
-  await route.abort("connectionreset");
-};
-
-/** Responds with this error of S3, after S3 has stored the file if `isStored`. */
-const fail = (status, code, { isStored = false } = {}) => async (route) => {
-  if (isStored) await route.fetch();
-  const body = `\n<Error><Code>${code}</Code><Message>MESSAGE</Message></Error>`;
-  await route.fulfill({ status, body, headers: { "Access-Control-Allow-Origin": "*" } });
-};
 
 for (const [route, label, path] of [
   ["form", POST, "/media/"],

@@ -1,4 +1,4 @@
-// A browser, the backend of the examples, and the bucket as its owner sees it.
+// A browser, ways to disturb its requests, the backend of the examples, and the bucket as its owner sees it.
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { connect, createServer } from "node:net";
@@ -118,3 +118,26 @@ async function secretsManager(operation, body) {
   if (!response.ok) throw new Error(`${operation}: ${response.status} ${await response.text()}`);
   return response.json();
 }
+
+/** Handles the first matching requests to S3, each with one of these; passes on all others. */
+export function intercept(page, matches, ...handlers) {
+  return page.route(`${environment("AWS_ENDPOINT_URL")}/**`, (route) => {
+    const handle = matches(route.request()) ? handlers.shift() : undefined;
+    return handle ? handle(route) : route.continue();
+  });
+}
+
+export const isComplete = (request) => request.method() === "POST" && request.url().includes("uploadId=");
+
+/** Lets S3 do what the request asks for, without a response. */
+export async function loseResponse(route) {
+  await route.fetch();
+  await route.abort("connectionreset");
+}
+
+/** Responds with this error of S3, after S3 has stored the file if `isStored`. */
+export const fail = (status, code, { isStored = false } = {}) => async (route) => {
+  if (isStored) await route.fetch();
+  const body = `\n<Error><Code>${code}</Code><Message>MESSAGE</Message></Error>`;
+  await route.fulfill({ status, body, headers: { "Access-Control-Allow-Origin": "*" } });
+};

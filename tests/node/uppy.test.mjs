@@ -8,7 +8,16 @@ import { basename, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
-import { environment, launchBrowser, startBackend, stored, unfinished } from "./support.mjs";
+import {
+  fail,
+  intercept,
+  isComplete,
+  launchBrowser,
+  loseResponse,
+  startBackend,
+  stored,
+  unfinished,
+} from "./support.mjs";
 
 const MiB = 1024 * 1024;
 const MULTIPART = "multipart-above=1&part-size=5";
@@ -75,30 +84,9 @@ function reason(page, text) {
   return page.locator(".uppy-Dashboard-Item").getByRole("button", { name: text, exact: true });
 }
 
-/** Handles the first matching requests to S3, each with one of these; passes on all others. */
-function intercept(page, matches, ...handlers) {
-  return page.route(`${environment("AWS_ENDPOINT_URL")}/**`, (route) => {
-    const handle = matches(route.request()) ? handlers.shift() : undefined;
-    return handle ? handle(route) : route.continue();
-  });
-}
-
-async function loseResponse(route) {
-  await route.fetch();
-  await route.abort("connectionreset");
-}
-
-/** Responds as S3 does to a request that it refuses. */
-const fail = (status, code) => (route) => {
-  const headers = { "Access-Control-Allow-Origin": "*", "Content-Type": "application/xml" };
-  return route.fulfill({ status, body: `<Error><Code>${code}</Code><Message>MESSAGE</Message></Error>`, headers });
-};
-
 /** Refuses to replace the object, as S3 may; the local AWS completes an upload twice. */
 const exists = (route) =>
   route.request().headers()["if-none-match"] ? fail(412, "PreconditionFailed")(route) : route.continue();
-
-const isComplete = (request) => request.method() === "POST" && request.url().includes("uploadId=");
 
 /** Starts a multipart upload of three parts, whose last two wait until `release` is called. */
 async function startAndHold(t, version) {
