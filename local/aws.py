@@ -95,7 +95,7 @@ def running_aws():
     }
     with log.open("w") as output, contextlib.ExitStack() as processes:
         with step(f"starting a local AWS at {url}"):
-            command = [sys.executable, PROJECT / "local" / "behind_tls.py"]
+            command = [sys.executable, PROJECT / "local" / "run_ministack.py"]
             process = processes.enter_context(running(command, ministack, stdout=output, stderr=output))
             wait_for(f"{url}/_ministack/health", process, log)
         yield
