@@ -7,6 +7,7 @@
 Inside the command of `with`:
 
     stack.py deploy NAME KEY=VALUE...       deploys or updates a stack with these parameters; prints its outputs
+    stack.py outputs NAME                   prints the outputs of a stack, and its first API key
     stack.py delete NAME                    deletes a stack
     stack.py call SERVICE OPERATION JSON    calls any operation as the root user, by its name in boto
 """
@@ -42,7 +43,7 @@ FILE = PROJECT / "README.md"
 
 
 def deploy(stack_name, parameters):
-    """Deploys or updates a stack, and returns its outputs and its first API key."""
+    """Deploys or updates a stack, and returns its outputs."""
     s3 = client("s3")
     with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
         s3.create_bucket(Bucket=ARTIFACTS, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -51,6 +52,11 @@ def deploy(stack_name, parameters):
     command += ["--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--no-progressbar"]
     command += ["--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())]
     run_sam(command, stack_name)
+    return outputs_of(stack_name)
+
+
+def outputs_of(stack_name):
+    """Returns the outputs of a stack, and its first API key."""
     stack = client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     # Only browsers and curl resolve the host name of the API to 127.0.0.1 by themselves, so replace it with a path.
@@ -170,6 +176,9 @@ def main():
         case ["deploy", stack_name, *parameters]:
             with exit_on_failure("stack.py deploy"):
                 print(json.dumps(deploy(stack_name, dict(parameter.split("=", 1) for parameter in parameters))))
+        case ["outputs", stack_name]:
+            with exit_on_failure("stack.py outputs"):
+                print(json.dumps(outputs_of(stack_name)))
         case ["delete", stack_name]:
             with exit_on_failure("stack.py delete"):
                 delete(stack_name)

@@ -23,7 +23,7 @@ use presigned_upload::{
     handler::handle,
     logs::{self, Chain},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 const NONDETERMINISM: Nondeterminism = Nondeterminism { now: SystemTime::now, new_id: Uuid::new_v4 };
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     let level = env::var("AWS_LAMBDA_LOG_LEVEL").ok();
     tracing::subscriber::set_global_default(logs::subscriber(level.as_deref(), io::stdout)).ok();
     panic::set_hook(Box::new(logs::log_panic));
+    info!(version = env!("CARGO_PKG_VERSION"), "starting");
     // One thread: Lambda sends an instance one event at a time, and with several threads lambda_runtime opens a new
     // connection to the Runtime API for every other event.
     let outcome = tokio::runtime::Builder::new_current_thread()

@@ -62,6 +62,8 @@ pub(crate) struct Stack {
     pub(crate) api_key: String,
     pub(crate) bucket: String,
     pub(crate) secret: String,
+    pub(crate) function: String,
+    pub(crate) version: String,
 }
 
 impl Stack {
@@ -69,7 +71,14 @@ impl Stack {
     pub(crate) async fn deploy(name: &'static str, parameters: &[(&str, &str)]) -> Self {
         let parameters = parameters.iter().map(|(name, value)| format!("{name}={value}"));
         let arguments = ["deploy", name, "S3ForcePathStyle=true"].map(str::to_owned).into_iter().chain(parameters);
-        let outputs: Value = serde_json::from_str(&stack_py(arguments).await).unwrap();
+        stack_py(arguments).await;
+        Self::deployed(name).await
+    }
+
+    /// Describes a stack that was deployed.
+    pub(crate) async fn deployed(name: &'static str) -> Self {
+        let outputs = stack_py(["outputs", name].map(str::to_owned)).await;
+        let outputs: Value = serde_json::from_str(&outputs).unwrap();
         let output = |name: &str| outputs[name].as_str().unwrap().to_owned();
         Self {
             name,
@@ -77,6 +86,8 @@ impl Stack {
             api_key: output("ApiKey"),
             bucket: output("BucketName"),
             secret: output("ApiKeysSecretArn"),
+            function: output("FunctionName"),
+            version: output("Version"),
         }
     }
 
@@ -105,12 +116,12 @@ impl Stack {
         response.json().await.unwrap()
     }
 
-    async fn grant_post(&self) -> Value {
+    pub(crate) async fn grant_post(&self) -> Value {
         self.grant("/media/", &json!({ "fileName": "a.png", "fileType": "image/png" })).await
     }
 
     /// Asks for a URL for [`file`]; where the size is limited, the request has to contain it.
-    async fn grant_put(&self) -> Value {
+    pub(crate) async fn grant_put(&self) -> Value {
         let body = json!({ "fileName": "a.png", "fileType": "image/png", "fileSize": file().len() });
         self.grant("/v1/assets/presign", &body).await
     }
@@ -184,14 +195,14 @@ async fn stack_py(arguments: impl IntoIterator<Item = String>) -> String {
 }
 
 /// Calls an operation of the local AWS as its root user.
-async fn call(service: &str, operation: &str, arguments: Value) -> Value {
+pub(crate) async fn call(service: &str, operation: &str, arguments: Value) -> Value {
     let output = stack_py(["call", service, operation, &arguments.to_string()].map(str::to_owned)).await;
     serde_json::from_str(&output).unwrap()
 }
 
 /// Reads a variable that `local/stack.py with` sets.
 #[track_caller]
-fn environment(name: &str) -> String {
+pub(crate) fn environment(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run `make e2e`"))
 }
 
@@ -221,16 +232,16 @@ pub(crate) fn code<E: ProvideErrorMetadata + std::fmt::Debug>(error: &SdkError<E
 }
 
 /// Uploads a file with a presigned POST.
-fn post(grant: &Value, file: Vec<u8>) -> RequestBuilder {
+pub(crate) fn post(grant: &Value, file: Vec<u8>) -> RequestBuilder {
     Upload::post(grant, file).request(&client())
 }
 
 /// Uploads a file with a presigned PUT.
-fn put(grant: &Value, file: Vec<u8>) -> RequestBuilder {
+pub(crate) fn put(grant: &Value, file: Vec<u8>) -> RequestBuilder {
     Upload::put(grant, Some("image/png"), file).request(&client())
 }
 
-async fn status(request: RequestBuilder) -> StatusCode {
+pub(crate) async fn status(request: RequestBuilder) -> StatusCode {
     request.send().await.unwrap().status()
 }
 
@@ -280,8 +291,7 @@ async fn logs_the_metrics_of_a_grant_but_no_secret() {
     let log = call("logs", "filter_log_events", json!({ "logGroupName": "/presigned-upload/e2e-default" })).await;
 
     let messages: Vec<_> = log["events"].as_array().unwrap().iter().map(|it| it["message"].as_str().unwrap()).collect();
-    let function_name = stack.physical_id("Function").await;
-    let is_grant = |line: &Value| line["granted"] == 1 && line["function_name"] == function_name;
+    let is_grant = |line: &Value| line["granted"] == 1 && line["function_name"] == stack.function;
     let lines = messages.iter().filter_map(|message| serde_json::from_str::<Value>(message).ok());
     assert!(lines.filter(is_grant).any(|line| line["_aws"]["CloudWatchMetrics"].is_array()), "{messages:?}");
     let log = messages.join("\n");

@@ -246,7 +246,7 @@ async fn uploads_a_file_that_is_too_large_for_one_request() {
         took.as_secs_f64()
     );
     println!("memory of the client: {memory_before} KiB before, {peak_memory} KiB at most");
-    let processes = processes_of(&stack.physical_id("Function").await);
+    let processes = processes_of(&stack.function);
     let peaks: Vec<_> = processes.into_iter().map(|process_id| memory(process_id, "VmHWM")).collect();
     println!("memory of each instance of the function: {peaks:?} KiB at most");
     assert!(!peaks.is_empty());

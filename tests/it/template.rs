@@ -394,7 +394,7 @@ fn metric(namespace: &str, name: &str, dimensions: &[impl Borrow<str>]) -> Strin
 fn is_written(dimension: &str, value: &str) -> bool {
     match dimension {
         "ApiId" | "api_id" => value == "Api",
-        "FunctionName" | "function_name" => value == "Function",
+        "FunctionName" | "function_name" => ["Function", "FunctionName"].contains(&value),
         "RuleName" => value == "UploadRule",
         "code" => status_codes().iter().any(|(_, code)| code == value),
         "route" => ROUTES.iter().any(|route| route.path == value),
@@ -432,8 +432,11 @@ fn dashboard_metrics(body: &Value) -> Vec<ShownMetric<'_>> {
 }
 
 fn dashboard(template: &Value, dashboard: &Value) -> Vec<String> {
-    let body = serde_json::from_str(dashboard["DashboardBody"]["Fn::Sub"].as_str().unwrap()).unwrap();
-    unknown_metrics(template, dashboard_metrics(&body))
+    let [body, variables] = dashboard["DashboardBody"]["Fn::Sub"].as_array().unwrap().as_slice() else {
+        panic!("expected text and variables")
+    };
+    assert_eq!(variables, &json!({ "FunctionName": { "Ref": "Function" } }));
+    unknown_metrics(template, dashboard_metrics(&serde_json::from_str(body.as_str().unwrap()).unwrap()))
 }
 
 /// Returns a property that is left out unless a condition is true.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::AsyncReadExt as _,
     process::{Child, Command},
@@ -91,7 +91,8 @@ impl Instance {
         self.wait().await.1
     }
 
-    /// Waits until the function ends, and returns its exit status and its log: each line of standard output.
+    /// Waits until the function ends, and returns its exit status and its log: each line of standard output after the
+    /// first, which contains the version.
     ///
     /// Asserts that standard error is empty, and that neither the log nor a response contains a secret.
     pub(crate) async fn wait(&mut self) -> (ExitStatus, Vec<Value>) {
@@ -100,9 +101,11 @@ impl Instance {
         let read = async { tokio::try_join!(stdout.read_to_string(&mut lines), stderr.read_to_string(&mut errors)) };
         timeout(PATIENCE, read).await.expect("the function ends").unwrap();
         let status = timeout(PATIENCE, self.process.wait()).await.expect("the function ends").unwrap();
-        let lines: Vec<_> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut lines: Vec<_> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(errors, "");
         assert_no_secrets(&lines, &self.responses);
+        let first = json!({ "level": "INFO", "message": "starting", "version": env!("CARGO_PKG_VERSION") });
+        assert_eq!(without_time(lines.remove(0)), first);
         (status, lines)
     }
 }
