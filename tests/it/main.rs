@@ -15,6 +15,7 @@
 //! | `deployed` | the stack of `template.yaml` on a local AWS; ignored, run by `make e2e` |
 //! | `examples` | the examples, the commands in the documents and generated clients; ignored, run by `make e2e` |
 //! | `load` | 200,000 requests to one instance, 64 callers of one stack, a file of 6 GB; ignored, run by `make load` |
+//! | `release` | the version, `release/release`, and the release in `dist/`, deployed to a local AWS by `make rehearse` |
 //! | `documents` | the documents, compared with the code |
 //! | `template` | lints of `template.yaml` |
 //!
@@ -39,6 +40,7 @@ mod multipart;
 mod outages;
 mod process;
 mod properties;
+mod release;
 mod responses;
 mod signatures;
 mod support;
