@@ -633,9 +633,8 @@ async fn webhook() -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
     (format!("http://{}/uploaded", serve(service).await), requests)
 }
 
-/// The CloudFormation of the local AWS has no connections and API destinations, so this test creates them with the
-/// properties in the template. The local AWS neither retries nor uses the dead-letter queue, and has no versions in its
-/// events.
+/// The CloudFormation of the local AWS lacks connections and API destinations, so this test creates them from the
+/// properties in the template. The local AWS does not repeat a failed request, and has no dead-letter queues.
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
 async fn webhook_receives_each_completed_upload() {

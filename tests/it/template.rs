@@ -277,8 +277,9 @@ fn authorization(connection: &Value) -> Vec<String> {
     finding_unless(is_bearer, "does not send CompletionWebhookToken as a bearer token")
 }
 
-/// EventBridge does not escape the strings that it inserts into a body, so it may only insert those that uploaders do
-/// not choose, or the object that contains them. It inserts an empty string for a path that an event does not have.
+/// Strings from the event are inserted into the body without escaping, so only those that no uploader chooses may be,
+/// or the object that contains them, because it is inserted as JSON.
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html>
 fn targets(rule: &Value) -> Vec<String> {
     const SAFE: [&str; 2] = ["$.detail.object", "$.time"];
     let targets = &rule["Targets"]["Fn::If"];
@@ -762,7 +763,7 @@ fn accepts_arns_of_every_partition() {
     }
 }
 
-/// EventBridge requires HTTPS and a public host name, and replaces `*` with parameters of the target.
+/// An API destination needs HTTPS and a public host name, and replaces `*` with parameters of the target.
 #[test]
 fn accepts_the_webhooks_that_event_bridge_can_call() {
     let pattern = allowed_pattern("CompletionWebhookUrl");
