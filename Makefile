@@ -81,7 +81,7 @@ budget: valgrind build ## Compare size and instructions of a cold start with the
 
 ##@ Deploy it
 deploy: build ## Deploy to your AWS account; asks for the parameters
-	@echo "built for $(ARCHITECTURE); enter the same for the parameter Architecture"
+	@echo "built for $(ARCHITECTURE): enter this for Architecture; enter - for CompletionWebhookToken if you have no webhook"
 	@# Without --parameter-overrides, which would replace your previous answers.
 	.venv/bin/sam deploy --guided
 destroy: .venv/ready ## Delete STACK=NAME from your AWS account, except for its bucket and secret

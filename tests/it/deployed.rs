@@ -4,6 +4,8 @@
 //! the function sees it (`events` tests the slash), and ignores `s3:signatureAge` and `s3:signatureversion`.
 
 use std::{
+    collections::BTreeMap,
+    convert::Infallible,
     env,
     process::Stdio,
     time::{Duration, SystemTime},
@@ -19,12 +21,21 @@ use aws_sdk_s3::{
 use aws_smithy_types::{DateTime, date_time::Format};
 use aws_types::SdkConfig;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{body::Incoming, service::service_fn};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::OnceCell};
+use tokio::{
+    process::Command,
+    sync::{OnceCell, mpsc},
+    time::timeout,
+};
 
 use crate::support::{
     client::client,
+    files::{read, yaml},
+    runtime_api::PATIENCE,
+    server::serve,
     upload::{
         Upload,
         alterations::{Objects, Server, multipart, unexpected_outcomes},
@@ -594,6 +605,95 @@ async fn accepts_only_the_multipart_upload_that_was_granted() {
 
     assert_eq!(unexpected, [""; 0]);
     assert!(stack.stored(&resumed).await.is_some_and(|object| object == large_file()));
+}
+
+/// Replaces the references in a part of the template.
+fn resolve(part: &Value, references: &BTreeMap<&str, Value>) -> Value {
+    match part {
+        Value::Array(items) => items.iter().map(|item| resolve(item, references)).collect(),
+        Value::Object(members) => match members.iter().next() {
+            Some((function, name)) if ["Ref", "Fn::GetAtt"].contains(&function.as_str()) => {
+                references[name.as_str().unwrap()].clone()
+            }
+            Some((function, text)) if function == "Fn::Sub" => {
+                let replace = |text: String, (name, value): (&&str, &Value)| {
+                    text.replace(&format!("${{{name}}}"), value.as_str().unwrap())
+                };
+                json!(references.iter().fold(text.as_str().unwrap().to_owned(), replace))
+            }
+            _ => members.iter().map(|(name, member)| (name.clone(), resolve(member, references))).collect(),
+        },
+        _ => part.clone(),
+    }
+}
+
+/// Serves a webhook; returns its URL, and the header `Authorization` and the body of each request.
+async fn webhook() -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
+    let (sender, requests) = mpsc::unbounded_channel();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let sender = sender.clone();
+        async move {
+            assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/uploaded"));
+            let authorization = request.headers()["authorization"].to_str().unwrap().to_owned();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            sender.send((authorization, serde_json::from_slice(&body).unwrap())).unwrap();
+            Ok::<_, Infallible>(hyper::Response::new(Empty::<&[u8]>::new()))
+        }
+    });
+    (format!("http://{}/uploaded", serve(service).await), requests)
+}
+
+/// The CloudFormation of the local AWS lacks connections and API destinations, so this test creates them from the
+/// properties in the template. The local AWS does not repeat a failed request, and has no dead-letter queues.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn webhook_receives_each_completed_upload() {
+    let stack = Stack::deploy("e2e-webhook", &[]).await;
+    let (url, mut requests) = webhook().await;
+    let rule = stack.physical_id("UploadRule").await;
+    let without_webhook = call("events", "list_targets_by_rule", json!({ "Rule": rule })).await;
+    let template = yaml(&read("template.yaml"));
+    let properties = |id: &str| &template["Resources"][id]["Properties"];
+    let mut references = BTreeMap::from([
+        ("AWS::StackName", json!(stack.name)),
+        ("CompletionWebhookUrl", json!(url)),
+        ("CompletionWebhookToken", json!("0123456789abcdef")),
+        ("CompletionWebhookRole.Arn", json!("arn:aws:iam::000000000000:role/e2e-webhook")),
+        ("CompletionWebhookDeadLetters.Arn", json!("arn:aws:sqs:eu-central-1:000000000000:e2e-webhook")),
+    ]);
+    for (attribute, operation, arn) in [
+        ("CompletionWebhookConnection.Arn", "create_connection", "ConnectionArn"),
+        ("CompletionWebhookDestination.Arn", "create_api_destination", "ApiDestinationArn"),
+    ] {
+        let mut arguments = resolve(properties(attribute.trim_end_matches(".Arn")), &references);
+        arguments["Name"] = json!(stack.name);
+        let created = call("events", operation, arguments).await;
+        references.insert(attribute, created[arn].clone());
+    }
+    let targets = resolve(&properties("UploadRule")["Targets"]["Fn::If"][1], &references);
+    let put_targets = call("events", "put_targets", json!({ "Rule": rule, "Targets": targets })).await;
+    let name = r#"","time":"<time>"} $1 + 100% 'ü' 📷.png"#;
+    let body = json!({ "fileName": name, "fileType": "image/png" });
+
+    let (form, put_url) = (stack.grant("/media/", &body).await, stack.grant("/v1/assets/presign", &body).await);
+    for (upload, object_key) in [(post(&form, file()), &form["fileKey"]), (put(&put_url, file()), &put_url["key"])] {
+        assert!(status(upload).await.is_success(), "{object_key}");
+        let object_key = object_key.as_str().unwrap();
+        let stored = s3(&root()).head_object().bucket(&stack.bucket).key(object_key).send().await.unwrap();
+        let (authorization, body) = timeout(PATIENCE, requests.recv()).await.unwrap().unwrap();
+
+        let (sequencer, time) = (&body["object"]["sequencer"], &body["time"]);
+        assert!(DateTime::from_str(time.as_str().unwrap(), Format::DateTime).is_ok(), "{body}");
+        assert!(sequencer.is_string(), "{body}");
+        let etag = stored.e_tag().unwrap().trim_matches('"');
+        let object = json!({ "key": object_key, "size": file().len(), "etag": etag, "sequencer": sequencer });
+        assert_eq!(body, json!({ "object": object, "time": time }));
+        assert!(object_key.ends_with(name), "{object_key}");
+        assert_eq!(authorization, "Bearer 0123456789abcdef");
+    }
+    assert_eq!(put_targets["FailedEntryCount"], 0);
+    assert_eq!(without_webhook["Targets"], json!([]));
+    assert!(requests.is_empty());
 }
 
 #[tokio::test]

@@ -42,6 +42,9 @@ fn findings(template: &Value) -> Vec<String> {
                 [metrics, condition(properties), notification(properties)].concat()
             }
             "AWS::CloudWatch::Dashboard" => dashboard(template, properties),
+            "AWS::Events::ApiDestination" => destination(properties),
+            "AWS::Events::Connection" => authorization(properties),
+            "AWS::Events::Rule" => targets(properties),
             "AWS::IAM::Role" => boundary(properties),
             "AWS::Lambda::Permission" => invocation(properties),
             "AWS::Logs::LogGroup" => log_group(properties),
@@ -58,9 +61,16 @@ fn findings(template: &Value) -> Vec<String> {
                 [function(properties), logging(properties), settings(template, properties)].concat()
             }
             "AWS::Lambda::Url" => vec!["bypasses the API".to_owned()],
+            "AWS::SQS::Queue" => queue(properties),
             _ => Vec::new(),
         };
-        let found = [permissions(id, properties), of_type].concat();
+        let is_optional = !id.starts_with("CompletionWebhook") || resource["Condition"] == "HasCompletionWebhook";
+        let found = [
+            permissions(id, properties),
+            of_type,
+            finding_unless(is_optional, "is not limited to stacks with a webhook"),
+        ]
+        .concat();
         findings.extend(found.iter().map(|finding| format!("{id} {finding}")));
     }
     findings
@@ -250,6 +260,53 @@ fn function(function: &Value) -> Vec<String> {
     [policies, api, finding_unless(function["FunctionUrlConfig"].is_null(), "bypasses the API")].concat()
 }
 
+fn destination(destination: &Value) -> Vec<String> {
+    let posts = destination["HttpMethod"] == "POST"
+        && destination["InvocationEndpoint"] == json!({ "Ref": "CompletionWebhookUrl" })
+        && destination["InvocationRateLimitPerSecond"].is_u64();
+    finding_unless(posts, "does not send POST requests to CompletionWebhookUrl at a limited rate")
+}
+
+fn authorization(connection: &Value) -> Vec<String> {
+    let header = json!({
+        "ApiKeyName": "Authorization",
+        "ApiKeyValue": { "Fn::Sub": "Bearer ${CompletionWebhookToken}" },
+    });
+    let is_bearer = connection["AuthorizationType"] == "API_KEY"
+        && connection["AuthParameters"] == json!({ "ApiKeyAuthParameters": header });
+    finding_unless(is_bearer, "does not send CompletionWebhookToken as a bearer token")
+}
+
+/// Strings from the event are inserted into the body without escaping, so only those that no uploader chooses may be,
+/// or the object that contains them, because it is inserted as JSON.
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html>
+fn targets(rule: &Value) -> Vec<String> {
+    const SAFE: [&str; 2] = ["$.detail.object", "$.time"];
+    let targets = &rule["Targets"]["Fn::If"];
+    let is_optional = targets[0] == "HasCompletionWebhook" && targets[2] == json!({ "Ref": "AWS::NoValue" });
+    let mut findings = finding_unless(is_optional, "is not limited to stacks with a webhook");
+    for target in targets[1].as_array().into_iter().flatten() {
+        let paths = members(&target["InputTransformer"]["InputPathsMap"]).filter_map(|(_, path)| path.as_str());
+        let unsafe_paths = paths.filter(|path| !SAFE.contains(path));
+        findings.extend(unsafe_paths.map(|path| format!("inserts {path} without escaping it")));
+        // S3 may delete an upload after a day, and someone has to react before that.
+        let age = target["RetryPolicy"]["MaximumEventAgeInSeconds"].as_u64();
+        let gives_up = age.is_some_and(|age| age <= 12 * 60 * 60);
+        findings.extend(finding_unless(gives_up, "tries until an undelivered upload may have expired"));
+        let queue = json!({ "Arn": { "Fn::GetAtt": "CompletionWebhookDeadLetters.Arn" } });
+        findings.extend(finding_unless(target["DeadLetterConfig"] == queue, "loses undelivered events"));
+    }
+    findings
+}
+
+/// SQS keeps messages for 14 days at most.
+fn queue(queue: &Value) -> Vec<String> {
+    let is_encrypted = queue["SqsManagedSseEnabled"] == true;
+    let is_kept = queue["MessageRetentionPeriod"] == 14 * 24 * 60 * 60;
+    [finding_unless(is_encrypted, "is not encrypted"), finding_unless(is_kept, "does not keep events for 14 days")]
+        .concat()
+}
+
 /// The environment must contain each setting of the code, with the same default, and no others.
 fn settings(template: &Value, function: &Value) -> Vec<String> {
     let variables = &function["Environment"]["Variables"];
@@ -282,6 +339,14 @@ fn permitted() -> Vec<(&'static str, &'static str, Value)> {
     // <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html>
     let anything = json!({ "Resource": "*" });
     let uploads = json!({ "Resource": { "Fn::Sub": UPLOADS } });
+    let event_bridge = json!({ "Service": "events.amazonaws.com" });
+    let of_account = json!({ "StringEquals": { "aws:SourceAccount": { "Ref": "AWS::AccountId" } } });
+    let webhook = json!({ "Resource": { "Fn::GetAtt": "CompletionWebhookDestination.Arn" } });
+    let undelivered = json!({
+        "Principal": event_bridge,
+        "Resource": { "Fn::GetAtt": "CompletionWebhookDeadLetters.Arn" },
+        "Condition": { "ArnEquals": { "aws:SourceArn": { "Fn::GetAtt": "UploadRule.Arn" } } },
+    });
     let others = [
         ("FunctionRole", "sts:AssumeRole", json!({ "Principal": { "Service": "lambda.amazonaws.com" } })),
         ("FunctionRole", "secretsmanager:GetSecretValue", json!({ "Resource": { "Fn::GetAtt": "ApiKeys.Id" } })),
@@ -292,6 +357,9 @@ fn permitted() -> Vec<(&'static str, &'static str, Value)> {
         ("KmsKeyPolicy", "kms:GenerateDataKey", kms_key("KmsKeyArn", "s3")),
         ("KmsKeyPolicy", "kms:Decrypt", kms_key("KmsKeyArn", "s3")),
         ("ApiKeysKmsKeyPolicy", "kms:Decrypt", kms_key("ApiKeysKmsKeyArn", "secretsmanager")),
+        ("CompletionWebhookRole", "sts:AssumeRole", json!({ "Principal": event_bridge, "Condition": of_account })),
+        ("CompletionWebhookRole", "events:InvokeApiDestination", webhook),
+        ("CompletionWebhookDeadLettersPolicy", "sqs:SendMessage", undelivered),
     ];
     UPLOAD_ACTIONS.map(|action| ("FunctionRole", action, uploads.clone())).into_iter().chain(others).collect()
 }
@@ -342,7 +410,8 @@ fn metric_filter(template: &Value, filter: &Value) -> Vec<String> {
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html>
 /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html>
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html>
-const AWS_METRICS: [&str; 8] = [
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
+const AWS_METRICS: [&str; 9] = [
     "AWS/ApiGateway 4xx by ApiId",
     "AWS/ApiGateway 5xx by ApiId",
     "AWS/ApiGateway Count by ApiId",
@@ -351,6 +420,7 @@ const AWS_METRICS: [&str; 8] = [
     "AWS/Lambda ConcurrentExecutions by FunctionName",
     "AWS/Lambda Errors by FunctionName",
     "AWS/Lambda Throttles by FunctionName",
+    "AWS/SQS ApproximateNumberOfMessagesVisible by QueueName",
 ];
 
 /// A metric of an alarm or on the dashboard. The dimensions of a `SEARCH` can have any value.
@@ -395,6 +465,7 @@ fn is_written(dimension: &str, value: &str) -> bool {
     match dimension {
         "ApiId" | "api_id" => value == "Api",
         "FunctionName" | "function_name" => ["Function", "FunctionName"].contains(&value),
+        "QueueName" => value == "CompletionWebhookDeadLetters.QueueName",
         "RuleName" => value == "UploadRule",
         "code" => status_codes().iter().any(|(_, code)| code == value),
         "route" => ROUTES.iter().any(|route| route.path == value),
@@ -693,6 +764,121 @@ fn accepts_arns_of_every_partition() {
             }
         }
     }
+}
+
+/// An API destination needs HTTPS and a public host name, and replaces `*` with parameters of the target.
+#[test]
+fn accepts_the_webhooks_that_event_bridge_can_call() {
+    let pattern = allowed_pattern("CompletionWebhookUrl");
+
+    for url in [
+        "",
+        "https://www.example.com",
+        "https://www.example.com/",
+        "https://example.com:8443/uploaded?stage=prod&a=%20",
+        "https://xn--bcher-kva.example/~a/(b);c,d@e:f!g'h$i+j_k.l-m",
+    ] {
+        assert!(pattern.is_match(url), "{url:?}");
+    }
+    for url in [
+        " ",
+        "http://www.example.com/uploaded",
+        "HTTPS://www.example.com/uploaded",
+        "www.example.com/uploaded",
+        "https://",
+        "https:///uploaded",
+        "https://localhost/uploaded",
+        "https://127.0.0.1/uploaded",
+        "https://[::1]/uploaded",
+        "https://user:password@www.example.com/uploaded",
+        "https://www.example.com:/uploaded",
+        "https://www.example.com/*",
+        "https://www.example.com/a b",
+        "https://www.example.com/%zz",
+        "https://www.example.com/#a",
+        "https://www.example.com/\n",
+        "https://www.example.com/ü",
+        "https://www.example.com/\"",
+    ] {
+        assert!(!pattern.is_match(url), "{url:?}");
+    }
+}
+
+/// A connection accepts values of 512 characters at most, without colons.
+#[test]
+fn accepts_the_tokens_that_event_bridge_can_send() {
+    let pattern = allowed_pattern("CompletionWebhookToken");
+    let longest = format!("{}=====", "a".repeat(500));
+
+    for token in ["", "-", "0123456789abcdef", "eyJhbGciOiJub25lIn0.e30.", "a-b._~+/c0123456789==", &longest] {
+        assert!(pattern.is_match(token), "{token:?}");
+    }
+    for token in [
+        "--",
+        "0123456789abcde",
+        "0123456789 abcdef",
+        "0123456789=abcdef",
+        "0123456789:abcdef",
+        "0123456789abcdef\n",
+        "0123456789abcdeü",
+        &longest.replacen('a', "aa", 1),
+    ] {
+        assert!(!pattern.is_match(token), "{token:?}");
+    }
+    assert_eq!("Bearer ".len() + longest.len(), 512);
+}
+
+#[test]
+fn a_webhook_needs_a_token_that_cloudformation_does_not_show() {
+    let template = yaml(&read("template.yaml"));
+
+    let is_none = json!({ "Fn::Contains": [["", "-"], { "Ref": "CompletionWebhookToken" }] });
+    let has_url = json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "CompletionWebhookUrl" }, ""] }] });
+    assert_eq!(template["Rules"]["CompletionWebhook"]["RuleCondition"], has_url);
+    assert_eq!(template["Conditions"]["HasCompletionWebhook"], has_url);
+    assert_eq!(template["Rules"]["CompletionWebhook"]["Assertions"][0]["Assert"], json!({ "Fn::Not": [is_none] }));
+    assert_eq!(template["Parameters"]["CompletionWebhookToken"]["NoEcho"], true);
+}
+
+#[test]
+fn finds_a_webhook_that_can_be_forged_or_loses_events() {
+    let [forged, expired, lost] = [
+        "UploadRule inserts $.detail.object.key without escaping it",
+        "UploadRule tries until an undelivered upload may have expired",
+        "UploadRule loses undelivered events",
+    ];
+    expect_findings("$.detail.object,", "$.detail.object.key,", &[forged]);
+    expect_findings("MaximumEventAgeInSeconds: 43200", "MaximumEventAgeInSeconds: 86400", &[expired]);
+    expect_findings("DeadLetterConfig: {Arn", "Other: {Arn", &[lost]);
+    let always = "UploadRule is not limited to stacks with a webhook";
+    expect_findings("- HasCompletionWebhook\n", "- HasKmsKey\n", &[always]);
+    let not_kept = "CompletionWebhookDeadLetters does not keep events for 14 days";
+    expect_findings("MessageRetentionPeriod: 1209600", "MessageRetentionPeriod: 345600", &[not_kept]);
+    expect_findings("SqsManagedSseEnabled: true", "", &["CompletionWebhookDeadLetters is not encrypted"]);
+    let unlimited =
+        "CompletionWebhookDestination does not send POST requests to CompletionWebhookUrl at a limited rate";
+    expect_findings("HttpMethod: POST", "HttpMethod: PUT", &[unlimited]);
+    expect_findings("InvocationRateLimitPerSecond: 300", "", &[unlimited]);
+    let no_token = "CompletionWebhookConnection does not send CompletionWebhookToken as a bearer token";
+    expect_findings("!Sub Bearer ${CompletionWebhookToken}", "!Ref CompletionWebhookToken", &[no_token]);
+    for text in ["aws:SourceArn: !GetAtt UploadRule.Arn", "sqs:SendMessage"] {
+        let policy = ["allows", "does not allow sqs:SendMessage"];
+        let findings = policy.map(|finding| format!("CompletionWebhookDeadLettersPolicy {finding}"));
+        expect_findings(text, "Other", &findings.each_ref().map(String::as_str));
+    }
+    expect_findings(
+        "Resource: !GetAtt CompletionWebhookDestination.Arn",
+        "Resource: \"*\"",
+        &[
+            "CompletionWebhookRole allows events:InvokeApiDestination",
+            "CompletionWebhookRole does not allow events:InvokeApiDestination",
+        ],
+    );
+    expect_findings(
+        "Type: AWS::SQS::Queue\n    Condition: HasCompletionWebhook",
+        "Type: AWS::SQS::Queue",
+        &["CompletionWebhookDeadLetters is not limited to stacks with a webhook"],
+    );
 }
 
 #[test]
