@@ -84,7 +84,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The `detail` of every other 5xx.
+    /// The `detail` of every 5xx except [`Error::ObjectStore`].
     pub const UPLOAD_FAILED: &str = "could not generate upload URL";
     /// The `detail` of [`Error::ObjectStore`].
     pub const CONFIRMATION_FAILED: &str = "could not confirm the upload";

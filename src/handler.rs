@@ -29,8 +29,8 @@ use crate::{
 };
 
 /// The time limit of a request. It is less than the `Timeout` in `template.yaml`, so that the caller gets a response
-/// and the log gets a line before Lambda ends the process. Reading the API keys has a time limit of its own; fetching
-/// credentials has none.
+/// and the log gets a line before Lambda ends the process. Reading the API keys and asking S3 have time limits of their
+/// own; fetching credentials has none.
 pub const TIME_LIMIT: Duration = Duration::from_secs(8);
 
 /// Responds to any request within [`TIME_LIMIT`], and logs one `info` line, which also carries the metrics. An `error`
