@@ -66,6 +66,12 @@ async fn limited_stack() -> &'static Stack {
     STACK.get_or_init(|| Stack::deploy("e2e-limited", &parameters)).await
 }
 
+/// A stack that confirms uploads, shared by the tests that do not update it.
+async fn confirming_stack() -> &'static Stack {
+    static STACK: OnceCell<Stack> = OnceCell::const_new();
+    STACK.get_or_init(|| Stack::deploy("e2e-confirming", &[("AllowConfirmation", "true")])).await
+}
+
 /// A deployed stack: its outputs, and the API key that it generated.
 pub(crate) struct Stack {
     name: &'static str,
@@ -295,6 +301,41 @@ async fn grants_uploads_with_and_without_a_trailing_slash() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
+async fn confirms_what_has_been_uploaded_if_it_is_allowed() {
+    let (stack, other) = (confirming_stack().await, default_stack().await);
+    let body = json!({ "fileName": "図面 $ + 100% 👩🏽‍🚀.png", "fileType": "image/png" });
+    let (form, url) = (stack.grant("/media/", &body).await, stack.grant("/v1/assets/presign", &body).await);
+    let outcome = async |stack: &Stack, object_key: &Value| {
+        let response = stack.request_grant("/v1/uploads/confirm", &json!({ "key": object_key })).await;
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+
+    for (object_key, upload) in [(&form["fileKey"], post(&form, file())), (&url["key"], put(&url, file()))] {
+        let (status, missing) = outcome(stack, object_key).await;
+        assert_eq!((status, &missing["code"]), (404, &json!("not_uploaded")));
+        assert!(upload.send().await.unwrap().status().is_success());
+
+        let confirmed = outcome(stack, object_key).await;
+
+        let head = s3(&root()).head_object().bucket(&stack.bucket).key(object_key.as_str().unwrap());
+        let head = head.send().await.unwrap();
+        let stored = json!({
+            "key": object_key,
+            "size": file().len(),
+            "type": "image/png",
+            "etag": head.e_tag().unwrap(),
+            "lastModified": head.last_modified().unwrap().fmt(Format::DateTime).unwrap(),
+        });
+        assert_eq!(confirmed, (200, stored));
+    }
+    let (status, foreign) = outcome(stack, &json!("kept/108713b0-1f81-42cf-a16c-c83b1d4d4148")).await;
+    assert_eq!((status, &foreign["code"]), (403, &json!("key_not_granted")));
+    let (status, not_served) = outcome(other, &form["fileKey"]).await;
+    assert_eq!((status, &not_served["code"]), (404, &json!("not_found")));
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
 async fn logs_the_metrics_of_a_grant_but_no_secret() {
     let stack = default_stack().await;
     let grant = stack.grant_post().await;
@@ -360,6 +401,7 @@ async fn role_can_only_write_under_the_prefix_and_read_its_secret() {
         ("write next to the prefix", code(&put("tmp").send().await.unwrap_err())),
         ("read", code(&s3.get_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
         ("list", code(&s3.list_objects_v2().bucket(bucket).send().await.unwrap_err())),
+        ("list the prefix", code(&s3.list_objects_v2().bucket(bucket).prefix("tmp/").send().await.unwrap_err())),
         ("delete", code(&s3.delete_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
         ("list buckets", code(&s3.list_buckets().send().await.unwrap_err())),
         ("read another secret", code(&get_secret.send().await.unwrap_err())),
@@ -372,7 +414,37 @@ async fn role_can_only_write_under_the_prefix_and_read_its_secret() {
     assert_eq!(stack.stored(&json!("tmp/a")).await, Some(b"a".to_vec()));
 }
 
-/// Deploys a stack of its own, to give its role more permissions.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn role_that_confirms_can_only_read_and_list_under_the_prefix() {
+    let stack = confirming_stack().await;
+    let (s3, of_root, bucket) = (s3(&stack.role_credentials().await), s3(&root()), stack.bucket.as_str());
+    for object_key in ["tmp/a", "other/a"] {
+        let body = ByteStream::from_static(b"a");
+        of_root.put_object().bucket(bucket).key(object_key).body(body).send().await.unwrap();
+    }
+    let get = |object_key: &str| s3.get_object().bucket(bucket).key(object_key).send();
+    let list = |prefix: Option<&str>| s3.list_objects_v2().bucket(bucket).set_prefix(prefix.map(str::to_owned)).send();
+
+    get("tmp/a").await.unwrap();
+    list(Some("tmp/")).await.unwrap();
+    list(Some("tmp/a")).await.unwrap();
+    let denied = [
+        ("read elsewhere", code(&get("other/a").await.unwrap_err())),
+        ("list everything", code(&list(None).await.unwrap_err())),
+        ("list with an empty prefix", code(&list(Some("")).await.unwrap_err())),
+        ("list elsewhere", code(&list(Some("other/")).await.unwrap_err())),
+        ("list next to the prefix", code(&list(Some("tmp")).await.unwrap_err())),
+        ("list versions", code(&s3.list_object_versions().bucket(bucket).prefix("tmp/").send().await.unwrap_err())),
+        ("delete", code(&s3.delete_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
+    ];
+
+    for (what, code) in denied {
+        assert_eq!(code, "AccessDenied", "{what}");
+    }
+}
+
+/// Deploys stacks of its own, to give their roles more permissions.
 ///
 /// For a session of a role, `aws:PrincipalArn` is the ARN of the role on AWS, but that of the session on the local AWS.
 /// So this test puts the ARN of the session into the policy.
@@ -380,7 +452,15 @@ async fn role_can_only_write_under_the_prefix_and_read_its_secret() {
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
 async fn bucket_policy_confines_the_role_to_the_prefix() {
-    let stack = Stack::deploy("e2e-widened", &[]).await;
+    for (name, may_list) in [("e2e-widened", false), ("e2e-widened-confirming", true)] {
+        let stack = Stack::deploy(name, &[("AllowConfirmation", &may_list.to_string())]).await;
+        assert_confined(&stack, may_list).await;
+    }
+}
+
+/// Lets the role do everything, and asserts that the bucket policy still confines it to the prefix, and whether it may
+/// list that.
+async fn assert_confined(stack: &Stack, may_list: bool) {
     let everything = json!({
         "Version": "2012-10-17",
         "Statement": [{ "Effect": "Allow", "Action": "s3:*", "Resource": "*" }],
@@ -401,7 +481,12 @@ async fn bucket_policy_confines_the_role_to_the_prefix() {
     s3.get_object().bucket(bucket).key("tmp/a").send().await.unwrap();
 
     assert_eq!(code(&put("a").send().await.unwrap_err()), "AccessDenied");
-    assert_eq!(code(&s3.list_objects_v2().bucket(bucket).send().await.unwrap_err()), "AccessDenied");
+    assert_eq!(code(&s3.get_bucket_policy().bucket(bucket).send().await.unwrap_err()), "AccessDenied");
+    let list = |prefix: Option<&str>| s3.list_objects_v2().bucket(bucket).set_prefix(prefix.map(str::to_owned)).send();
+    for prefix in [None, Some(""), Some("tmp"), Some("other/")] {
+        assert_eq!(code(&list(prefix).await.unwrap_err()), "AccessDenied", "{prefix:?}");
+    }
+    assert_eq!(list(Some("tmp/")).await.is_ok(), may_list);
 }
 
 #[tokio::test]
@@ -699,7 +784,7 @@ async fn webhook_receives_each_completed_upload() {
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
 async fn responses_match_openapi_yaml() {
-    let stack = default_stack().await;
+    let stack = confirming_stack().await;
     let authorization = format!("Authorization: Bearer {}", stack.api_key);
 
     for authorization in [Some(authorization.as_str()), None] {

@@ -7,6 +7,7 @@
 //! | `properties` | invariants over random requests |
 //! | `uploads` | grants used on an S3 server, which accepts them and rejects every alteration |
 //! | `multipart` | multipart uploads on an S3 server, and the tokens that the function accepts |
+//! | `confirmations` | the request to S3 that confirms an upload, and what the function makes of the response |
 //! | `signatures` | presigned URLs against AWS's published example, the specification and the SDK |
 //! | `bucket_urls` | regions, dots, China, FIPS, dual stack and custom endpoints |
 //! | `key_store` | the Secrets Manager client while the secret rotates and the server fails or hangs |
@@ -30,6 +31,7 @@
 )]
 
 mod bucket_urls;
+mod confirmations;
 mod deployed;
 mod documents;
 mod events;

@@ -29,6 +29,9 @@ const UPLOADS: &str = "${Bucket.Arn}/${UploadPrefix}*";
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html#mpuAndPermissions>
 const UPLOAD_ACTIONS: [&str; 3] = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
 
+/// The object keys that the role may list, one by one, to tell a missing object from one that it may not read.
+const LISTED: &str = "${UploadPrefix}*";
+
 /// Returns everything that is wrong with a template; each finding starts with the logical id of its resource.
 fn findings(template: &Value) -> Vec<String> {
     let mut findings = Vec::new();
@@ -45,6 +48,7 @@ fn findings(template: &Value) -> Vec<String> {
             "AWS::Events::ApiDestination" => destination(properties),
             "AWS::Events::Connection" => authorization(properties),
             "AWS::Events::Rule" => targets(properties),
+            "AWS::IAM::Policy" => switch(template, id, resource),
             "AWS::IAM::Role" => boundary(properties),
             "AWS::Lambda::Permission" => invocation(properties),
             "AWS::Logs::LogGroup" => log_group(properties),
@@ -160,6 +164,18 @@ fn boundary(role: &Value) -> Vec<String> {
     finding_unless(is_bounded, "is not bounded by PermissionsBoundaryArn")
 }
 
+/// A policy of its own exists so that it can be left out. Without its condition, everyone would have it.
+fn switch(template: &Value, id: &str, policy: &Value) -> Vec<String> {
+    let is_set = |parameter: &str| json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": parameter }, ""] }] });
+    let condition = match id {
+        "ApiKeysKmsKeyPolicy" => is_set("ApiKeysKmsKeyArn"),
+        "ConfirmationPolicy" => json!({ "Fn::Equals": [{ "Ref": "AllowConfirmation" }, "true"] }),
+        _ => is_set("KmsKeyArn"),
+    };
+    let is_switched = template["Conditions"][policy["Condition"].as_str().unwrap_or_default()] == condition;
+    finding_unless(is_switched, "is not left out by default")
+}
+
 /// Without a source, any API of any account may invoke the function.
 fn invocation(permission: &Value) -> Vec<String> {
     let source = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/*";
@@ -197,7 +213,7 @@ fn protection(bucket: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A bucket needs a policy that denies at least these four, whatever other policies allow.
+/// A bucket needs a policy that denies at least these five, whatever other policies allow.
 fn denials(template: &Value, bucket: &str) -> Vec<String> {
     let all = json!([{ "Fn::GetAtt": format!("{bucket}.Arn") }, { "Fn::Sub": format!("${{{bucket}.Arn}}/*") }]);
     let everyone = |when: Value| json!({ "Principal": "*", "Action": "s3:*", "Resource": all, "Condition": when });
@@ -205,6 +221,9 @@ fn denials(template: &Value, bucket: &str) -> Vec<String> {
     let is_old = json!({ "NumericGreaterThan": { "s3:signatureAge": { "Fn::Sub": "${UploadExpiresIn}000" } } });
     let uploads = json!({ "Fn::Sub": UPLOADS });
     let is_role = json!({ "ArnEquals": { "aws:PrincipalArn": { "Fn::GetAtt": "FunctionRole.Arn" } } });
+    let mut lists = is_role.clone();
+    let elsewhere = json!({ "s3:prefix": { "Fn::Sub": LISTED } });
+    lists["StringNotLike"] = json!({ "Fn::If": ["AllowsConfirmation", elsewhere, { "Ref": "AWS::NoValue" }] });
     let required = [
         ("plain HTTP", everyone(json!({ "Bool": { "aws:SecureTransport": "false" } }))),
         ("Signature Version 2", everyone(json!({ "StringEquals": { "s3:signatureversion": "AWS" } }))),
@@ -214,7 +233,11 @@ fn denials(template: &Value, bucket: &str) -> Vec<String> {
         ),
         (
             "the role outside the prefix",
-            json!({ "Principal": "*", "Action": "s3:*", "NotResource": uploads, "Condition": is_role }),
+            json!({ "Principal": "*", "NotAction": "s3:ListBucket", "NotResource": uploads, "Condition": is_role }),
+        ),
+        (
+            "the role listing outside the prefix",
+            json!({ "Principal": "*", "Action": "s3:ListBucket", "Resource": all[0], "Condition": lists }),
         ),
     ];
     let policies = members(&template["Resources"]).map(|(_, resource)| resource).filter(|resource| {
@@ -347,6 +370,8 @@ fn permitted() -> Vec<(&'static str, &'static str, Value)> {
         "Resource": { "Fn::GetAtt": "CompletionWebhookDeadLetters.Arn" },
         "Condition": { "ArnEquals": { "aws:SourceArn": { "Fn::GetAtt": "UploadRule.Arn" } } },
     });
+    let listed = json!({ "StringLike": { "s3:prefix": { "Fn::Sub": LISTED } } });
+    let listed = json!({ "Resource": { "Fn::GetAtt": "Bucket.Arn" }, "Condition": listed });
     let others = [
         ("FunctionRole", "sts:AssumeRole", json!({ "Principal": { "Service": "lambda.amazonaws.com" } })),
         ("FunctionRole", "secretsmanager:GetSecretValue", json!({ "Resource": { "Fn::GetAtt": "ApiKeys.Id" } })),
@@ -354,6 +379,8 @@ fn permitted() -> Vec<(&'static str, &'static str, Value)> {
         ("FunctionRole", "logs:PutLogEvents", log),
         ("FunctionRole", "xray:PutTraceSegments", anything.clone()),
         ("FunctionRole", "xray:PutTelemetryRecords", anything),
+        ("ConfirmationPolicy", "s3:GetObject", uploads.clone()),
+        ("ConfirmationPolicy", "s3:ListBucket", listed),
         ("KmsKeyPolicy", "kms:GenerateDataKey", kms_key("KmsKeyArn", "s3")),
         ("KmsKeyPolicy", "kms:Decrypt", kms_key("KmsKeyArn", "s3")),
         ("ApiKeysKmsKeyPolicy", "kms:Decrypt", kms_key("ApiKeysKmsKeyArn", "secretsmanager")),
@@ -953,6 +980,31 @@ fn finds_permissions_that_are_too_wide_or_missing() {
         "kms:ViaService: !Sub s3",
         &["ApiKeysKmsKeyPolicy allows kms:Decrypt", "ApiKeysKmsKeyPolicy does not allow kms:Decrypt"],
     );
+    let [allows, allows_not] = ["ConfirmationPolicy allows s3:", "ConfirmationPolicy does not allow s3:"];
+    let [read, not_read] = [format!("{allows}GetObject: "), format!("{allows_not}GetObject")];
+    let [list, not_list] = [format!("{allows}ListBucket: "), format!("{allows_not}ListBucket")];
+    let any_object = format!("Action: s3:GetObject\n            {uploads}");
+    expect_findings(&any_object, &any_object.replace("${UploadPrefix}", ""), &[&read, &not_read]);
+    expect_findings(
+        "Action: s3:GetObject\n",
+        "Action: s3:GetObject*\n",
+        &[&format!("{allows}GetObject*: "), &not_read],
+    );
+    expect_findings("StringLike:", "StringLikeIfExists:", &[&list, &not_list]);
+    expect_findings("s3:prefix: !Sub ${UploadPrefix}*", "s3:prefix: \"*\"", &[&list, &not_list]);
+    for (condition, policy) in [
+        ("AllowsConfirmation", "ConfirmationPolicy"),
+        ("HasKmsKey", "KmsKeyPolicy"),
+        ("HasApiKeysKmsKey", "ApiKeysKmsKeyPolicy"),
+    ] {
+        let policy = format!("{policy} is not left out by default");
+        expect_findings(&format!("    Condition: {condition}\n"), "", &[&policy]);
+    }
+    expect_findings(
+        "AllowsConfirmation: !Equals [!Ref AllowConfirmation, \"true\"]",
+        "AllowsConfirmation: !Equals [!Ref AllowConfirmation, \"false\"]",
+        &["ConfirmationPolicy is not left out by default"],
+    );
     expect_findings("AssumeRolePolicyDocument:", managed, &["FunctionRole has a managed policy"]);
     expect_findings("logs:CreateLogStream, ", "", &["FunctionRole does not allow logs:CreateLogStream"]);
     expect_findings("Role: !GetAtt FunctionRole.Arn", "", &["Function leaves its policies to SAM"]);
@@ -962,11 +1014,12 @@ fn finds_permissions_that_are_too_wide_or_missing() {
 
 #[test]
 fn finds_a_bucket_policy_that_denies_too_little() {
-    let [plain_http, version_2, old, outside] = [
+    let [plain_http, version_2, old, outside, listing] = [
         "Bucket has no policy that denies plain HTTP",
         "Bucket has no policy that denies Signature Version 2",
         "Bucket has no policy that denies signatures older than UploadExpiresIn",
         "Bucket has no policy that denies the role outside the prefix",
+        "Bucket has no policy that denies the role listing outside the prefix",
     ];
     expect_findings("aws:SecureTransport: \"false\"", "aws:SecureTransport: \"true\"", &[plain_http]);
     expect_findings("s3:signatureversion: AWS", "s3:signatureversion: AWS4-HMAC-SHA256", &[version_2]);
@@ -978,7 +1031,14 @@ fn finds_a_bucket_policy_that_denies_too_little() {
         "Principal: {AWS: !GetAtt FunctionRole.Arn}",
         &[plain_http, "BucketPolicy names a principal that may be deleted"],
     );
-    expect_findings("Type: AWS::S3::BucketPolicy", "Type: Other", &[plain_http, version_2, old, outside]);
+    expect_findings("NotAction: s3:ListBucket", "NotAction: s3:List*", &[outside]);
+    expect_findings(
+        "StringNotLike: !If\n                - AllowsConfirmation",
+        "StringNotLike: !If\n                - HasKmsKey",
+        &[listing],
+    );
+    expect_findings("StringNotLike:", "StringNotLikeIfExists:", &[listing]);
+    expect_findings("Type: AWS::S3::BucketPolicy", "Type: Other", &[plain_http, version_2, old, outside, listing]);
     expect_findings("Effect: Deny", "Effect: Allow", &[plain_http, "BucketPolicy allows s3:*"]);
 }
 
