@@ -3,8 +3,9 @@ export SAM_CLI_TELEMETRY := 0
 export ARCHITECTURE ?= x86_64
 # Static linking with musl: nothing to load at startup, and no need to match Lambda's C library.
 TARGET = $(subst arm64,aarch64,$(ARCHITECTURE))-unknown-linux-musl
-# cargo-lambda finds its linker in the same folder, and installs the Rust target if it is missing. Without the names of
-# folders in the binary, it is the same wherever it is built.
+# cargo-lambda finds its linker in the same folder, and installs the Rust target if it is missing. Paths are remapped, so
+# that the binary is identical wherever it is built. The variables would replace these flags.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 COMPILE = PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --locked --release --target $(TARGET) --config "build.rustflags = \
 	['--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo', '--remap-path-prefix=$(CURDIR)=.']"
 # The last stack name in the default environment, because `make deploy` appends the one that you chose.
@@ -12,8 +13,9 @@ STACK ?= $(shell awk -F '"' '/^\[/ { mine = /^\[default/ } mine && /^stack_name/
 # $(call need,PROGRAMS,HOW TO INSTALL THEM)
 need = @for it in $(1); do command -v $$it >/dev/null || { echo "$$it is missing; install it: $(2)" >&2; exit 1; }; done
 
-.PHONY: help run demo watch invoke build build-Function deploy destroy package rehearse release check lints cargo-test test e2e load fuzz \
-	mutants timing template deny advisories requirements bench budget node npm chromium valgrind
+.PHONY: help run demo watch invoke build build-Function deploy destroy package rehearse release check lints cargo-test \
+	test e2e load fuzz mutants timing template deny advisories requirements bench budget node npm chromium valgrind \
+	qemu-aarch64-static qemu-x86_64-static
 help:
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
 # The local AWS runs the function on this machine, so these targets build for its architecture.
@@ -58,7 +60,7 @@ mutants: cargo-mutants ## Break each rule of src/ and expect a test to fail (an 
 	cargo mutants --output target
 timing: ## Measure whether comparing API keys leaks how much of a guess is right (a few minutes)
 	cargo bench --locked --bench api_key_timing
-template: .venv/ready .venv-checks/ready tests/node/node_modules/ready ## Lint the template, openapi.yaml and the workflow (a minute)
+template: .venv/ready .venv-checks/ready tests/node/node_modules/ready ## Lint template, API and workflow (a minute)
 	.venv/bin/cfn-lint template.yaml
 	.venv-checks/bin/checkov --file template.yaml --framework cloudformation --skip-download --compact --quiet
 	REDOCLY_TELEMETRY=off tests/node/node_modules/.bin/redocly lint --extends recommended-strict openapi.yaml
@@ -90,13 +92,14 @@ destroy: .venv/ready ## Delete STACK=NAME from your AWS account, except for its 
 
 ##@ Release it
 package: .venv/ready ## Write a release for x86_64 and arm64 to dist/ (twelve minutes the first time)
+	$(call need,rustup,https://rustup.rs)
 	@for it in x86_64 arm64; do echo "building the function for $$it" && $(MAKE) --no-print-directory \
 		build-Function ARCHITECTURE=$$it ARTIFACTS_DIR=target/package/$$it || exit 1; done
-	@.venv/bin/python release/package.py target/package
+	@.venv/bin/python -X utf8 release/package.py target/package
 	.venv/bin/cfn-lint dist/template.yaml
-rehearse: qemu-aarch64-static package ## Deploy the release to a local AWS, for each architecture (a few minutes)
+rehearse: qemu-aarch64-static qemu-x86_64-static package ## Deploy the release to a local AWS, for each architecture (a few minutes)
 	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored release::
-release: ## Make VERSION=0.2.0: set it everywhere, check the changelog, commit and tag
+release: ## Release VERSION=0.3.0: check the changelog, set the version everywhere, commit and tag
 	@release/release $(VERSION)
 
 # checkov needs older versions of some packages. An interrupted installation leaves no `ready`, and make repeats it.
@@ -111,5 +114,5 @@ benches/peers/python/.venv/ready: benches/peers/python/requirements.txt
 	@echo "installing $< in $(@D) (seconds, once)"
 	@npm ci --prefix $* --loglevel error --no-audit --no-fund && touch $@
 cargo-%: ; $(call need,$@,cargo install --locked $@)
-node npm chromium valgrind qemu-aarch64-static: ; $(call need,$@,apt-get install nodejs npm chromium valgrind \
+node npm chromium valgrind qemu-aarch64-static qemu-x86_64-static: ; $(call need,$@,apt-get install nodejs npm chromium valgrind \
 	qemu-user-static; Node.js 20.19 or newer)

@@ -1,7 +1,8 @@
 //! A release: its version, `release/release`, which sets it, and the files that `release/package.py` writes to `dist/`.
 
 use std::{
-    env, fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Output},
     time::SystemTime,
@@ -42,13 +43,18 @@ fn version_is_the_same_everywhere() {
 
 #[track_caller]
 fn run(program: &str, arguments: &[&str], folder: &Path) -> Output {
-    Command::new(program).args(arguments).current_dir(folder).output().unwrap()
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(folder);
+    // A hook of git sets these for its own repository.
+    for name in ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"] {
+        command.env_remove(name);
+    }
+    command.output().unwrap()
 }
 
 #[track_caller]
 fn git(arguments: &[&str], folder: &Path) -> String {
-    let identity = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"];
-    let output = run("git", &[&identity, arguments].concat(), folder);
+    let output = run("git", arguments, folder);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -63,8 +69,15 @@ fn copy_of_project() -> TempDir {
         fs::copy(Path::new(PROJECT).join(path), target).unwrap();
     }
     git(&["init", "--quiet"], copy.path());
-    git(&["config", "user.name", "test"], copy.path());
-    git(&["config", "user.email", "test@example.com"], copy.path());
+    for (name, value) in [
+        ("user.name", "test"),
+        ("user.email", "test@example.com"),
+        ("commit.gpgsign", "false"),
+        ("tag.gpgsign", "false"),
+        ("core.hooksPath", "hooks"),
+    ] {
+        git(&["config", name, value], copy.path());
+    }
     commit(copy.path());
     copy
 }
@@ -121,8 +134,12 @@ fn release_needs_a_version_a_clean_copy_and_a_changelog() {
     let copy = copy_of_project();
     let folder = copy.path();
 
-    assert!(failure("v99", folder).contains(r#"expected a version such as VERSION=0.2.0, found "v99""#));
-    assert!(failure("99.0.0", folder).contains(&format!("no section \"## 99.0.0 - {}\"", today())));
+    for version in ["", "v99", "99.0", "99.00.0", "99.0.0-1"] {
+        let expected = format!("expected a version such as VERSION=0.2.0, found \"{version}\"");
+        assert!(failure(version, folder).contains(&expected), "{version}");
+    }
+    assert!(failure("0.0.1", folder).contains(&format!("the version is {VERSION} already; expected a higher one")));
+    assert!(failure("99.0.0", folder).contains(&format!("no entries under \"## 99.0.0 - {}\"", today())));
     add_to_changelog(folder, &format!("## 99.0.0 - {}\n\n- Something.\n", today()));
     assert!(failure("99.0.0", folder).contains("there are uncommitted changes"));
     let path = folder.join("CHANGELOG.md");
@@ -130,10 +147,29 @@ fn release_needs_a_version_a_clean_copy_and_a_changelog() {
     fs::write(path, changelog).unwrap();
     add_to_changelog(folder, "## Unreleased\n\n- Something else.\n");
     commit(folder);
-    assert!(failure("99.0.0", folder).contains(r#"changes under "Unreleased"; move them to 99.0.0"#));
+    assert!(failure("99.0.0", folder).contains(r#"entries under "Unreleased"; move them to 99.0.0"#));
 
     assert_eq!(git(&["tag"], folder), "");
     assert_eq!(git(&["status", "--porcelain"], folder), "");
+}
+
+#[test]
+fn release_that_fails_changes_nothing() {
+    let copy = copy_of_project();
+    let folder = copy.path();
+    add_to_changelog(folder, &format!("## 99.0.0 - {}\n\n- Something.\n", today()));
+    commit(folder);
+    fs::create_dir(folder.join(".git/hooks-of-test")).unwrap();
+    let hook = folder.join(".git/hooks-of-test/pre-commit");
+    fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
+    git(&["config", "core.hooksPath", ".git/hooks-of-test"], folder);
+
+    assert!(failure("99.0.0", folder).contains("nothing was released; the cause is above"));
+
+    assert_eq!(git(&["status", "--porcelain"], folder), "");
+    assert_eq!(git(&["tag"], folder), "");
+    assert!(fs::read_to_string(folder.join("Cargo.toml")).unwrap().contains(&format!("version = \"{VERSION}\"")));
 }
 
 /// Unpacks the release into an empty folder, and checks that it is complete.
