@@ -138,15 +138,17 @@ def deployed(facts, resource, name):
         raise Skipped(f"it cannot evaluate {error} in the template") from None
 
 
-def ask(facts, path, body=None, api_key=None):
-    """Sends a request to the API: a POST if there is an API key."""
-    request = {"headers": {"x-api-key": api_key}, "json": body} if api_key else {}
-    url, method = facts["API URL"] + path, "POST" if api_key else "GET"
+def request(method, url, **arguments):
     try:
-        return http.request(method, url, timeout=TIMEOUT, allow_redirects=False, **request)
+        return http.request(method, url, timeout=TIMEOUT, allow_redirects=False, **arguments)
     except requests.RequestException as error:
-        advice = "check DNS and proxies; if the API has a custom domain, set API_URL to its URL"
-        raise Broken(f"no response from {url} ({type(error).__name__})", advice) from None
+        # Its message contains the URL, which can be a secret.
+        found = f"no response from {urlsplit(url).hostname} ({type(error).__name__})"
+        raise Broken(found, "check DNS and proxies; if the API has a custom domain, set API_URL to its URL") from None
+
+
+def ask(facts, path, body, api_key):
+    return request("POST", facts["API URL"] + path, headers={"x-api-key": api_key}, json=body)
 
 
 def grant(facts, path, body):
@@ -190,13 +192,9 @@ def last_error(facts):
     return f"its log says `{json.loads(errors[-1])}`" if errors else f"look for the cause in its log, {log_group}"
 
 
-def send(facts, method, url, **request):
+def send(facts, method, url, **arguments):
     """Sends a request of a grant to S3, which has to succeed."""
-    try:
-        response = http.request(method, url, timeout=TIMEOUT, allow_redirects=False, **request)
-    except requests.RequestException as error:
-        # Its message contains the URL, which is a secret.
-        raise Broken(f"no response from S3 ({type(error).__name__})", "check DNS and proxies") from None
+    response = request(method, url, **arguments)
     code, message = ((re.findall(f"<{it}>([^<]*)", response.text) or [""])[0] for it in ("Code", "Message"))
     # S3 may find an error only after it has responded with 200.
     if response.status_code >= 300 or code:
@@ -219,9 +217,9 @@ def reason_of_iam(facts, action):
     """Asks IAM why the role may not do this, since S3 does not always say."""
     role, names = facts["the function"]["Role"], facts["names"]
     objects, iam = f"{names['Bucket.Arn']}/{names['UploadPrefix']}", client(facts, "iam")
-    request = {"PolicySourceArn": role, "ActionNames": [action], "ResourceArns": [f"{objects}doctor.txt"]}
+    simulated = {"PolicySourceArn": role, "ActionNames": [action], "ResourceArns": [f"{objects}doctor.txt"]}
     try:
-        [result] = iam.simulate_principal_policy(**request)["EvaluationResults"]
+        [result] = iam.simulate_principal_policy(**simulated)["EvaluationResults"]
         boundary = iam.get_role(RoleName=role.split("/")[-1])["Role"].get("PermissionsBoundary", {})
     except ClientError as error:
         return f"the role lacks {action}, or some policy denies it: to learn which, {lacking(error) or error}"
@@ -235,18 +233,19 @@ def reason_of_iam(facts, action):
         return f"the role {role} lacks {action} on {objects}*; {UNDO}"
     if result["EvalDecision"] == "explicitDeny":
         return f"a policy of the role {role} denies {action}: delete that policy"
-    return f"the role has {action}, so this denies it: {' or '.join(filter(None, (boundary, 'the bucket policy', organization)))}"
+    deniers = [it for it in (boundary, "the bucket policy", organization) if it]
+    return f"the role has {action}, so one of these denies it: {', '.join(deniers)}"
 
 
 def file(facts, name="doctor.txt"):
     return {"fileName": name, "fileType": facts["file type"], "fileSize": len(BODY)}
 
 
-def store(facts, object_key, *request, **body):
+def store(facts, object_key, method, url, **arguments):
     """Sends the request that creates an object, and remembers to delete it."""
     facts["objects"][object_key] = None
     try:
-        response = send(facts, *request, **body)
+        response = send(facts, method, url, **arguments)
     except Refused:
         del facts["objects"][object_key]
         raise
@@ -276,11 +275,8 @@ def read_back(facts, object_key):
 
 def check_clock(facts):
     endpoint = botocore.session.Session().create_client("s3", region_name=facts["region"]).meta.endpoint_url
-    try:
-        date = http.head(endpoint, timeout=TIMEOUT, allow_redirects=False).headers["Date"]
-    except requests.RequestException as error:
-        raise Broken(f"no response from {endpoint} ({type(error).__name__})", "check DNS and proxies") from None
-    seconds = round(time.time() - parsedate_to_datetime(date).timestamp())
+    date = parsedate_to_datetime(request("HEAD", endpoint).headers["Date"])
+    seconds = round(time.time() - date.timestamp())
     status = "FAILED" if abs(seconds) > 300 else "warning" if abs(seconds) > 30 else "ok"
     found = f"{abs(seconds)} s {'behind' if seconds < 0 else 'ahead of'} S3"
     yield status, found, "set the clock of this machine" if status != "ok" else None
@@ -342,19 +338,16 @@ def check_function(facts):
         raise Broken(f"{name}, {state}, last update {update}", cause or "wait, and run this again")
     if architecture != expected:
         raise Broken(f"{name}, {architecture} instead of {expected}", f"run `make deploy ARCHITECTURE={expected}`")
-    concurrency = client(facts, "lambda").get_function_concurrency(FunctionName=name)
-    if concurrency.get("ReservedConcurrentExecutions") == 0:
+    if function.get("Concurrency", {}).get("ReservedConcurrentExecutions") == 0:
         raise Broken(f"{name} is stopped: its reserved concurrency is 0", "start it: docs/operate.md#stop-the-api")
     yield "ok", f"{name}, {state}, {architecture}", None
 
 
 def check_code(facts):
     [architecture] = facts["the function"]["Architectures"]
-    try:
-        archive = http.get(facts["the code"], timeout=TIMEOUT)
-        archive.raise_for_status()
-    except requests.RequestException as error:
-        raise Skipped(f"it cannot be downloaded ({type(error).__name__})") from None
+    archive = request("GET", facts["the code"])
+    if not archive.ok:
+        raise Skipped(f"it cannot be downloaded ({archive.status_code})")
     try:
         bootstrap = zipfile.ZipFile(io.BytesIO(archive.content)).read("bootstrap")
     except (KeyError, zipfile.BadZipFile):
@@ -438,11 +431,14 @@ def check_api_keys(facts):
     given, types = os.environ.get("API_KEY"), facts["names"]["UploadAllowedTypes"]
     if given:
         facts["an API key"], facts["file type"] = given, file_type(types)
-    request = {"SecretId": facts["names"]["ApiKeys.Id"]}
-    valid, invalid = parse_secret(client(facts, "secretsmanager").get_secret_value(**request)["SecretString"], types)
+    secret = client(facts, "secretsmanager").get_secret_value(SecretId=facts["names"]["ApiKeys.Id"])
+    valid, invalid = parse_secret(secret["SecretString"], types)
     for caller, what in invalid.items():
-        status, advice = ("FAILED", "correct it: ") if what else ("warning", "correct it, if it is an API key: ")
-        yield status, f"the entry of {caller} is invalid" + f", {what}" * bool(what), f"{advice}docs/operate.md#api-keys"
+        found, advice = f"the entry of {caller} is invalid", "correct it: docs/operate.md#api-keys"
+        if what:
+            yield "FAILED", f"{found}: {what}", advice
+        else:
+            yield "warning", found, f"if it should be an API key, {advice}"
     if not valid:
         raise Broken("the secret contains no valid API key", "add one: docs/operate.md#api-keys")
     yield "ok", f"{len(valid)} valid: {', '.join(valid)}", None
@@ -454,12 +450,13 @@ def check_api_keys(facts):
             facts["an API key"] = given or api_key
             facts["file type"] = file_type(types, entry.get("allowedTypes", "*/*"))
             return
-    found = "API_KEY is not among them" if given else "the secret contains only digests"
-    raise Broken(found, "set API_KEY to an API key of the secret") if given else Skipped(f"{found}: set API_KEY to upload")
+    if given:
+        raise Broken("API_KEY is not among them", "set API_KEY to an API key of the secret, or unset it")
+    raise Skipped("the secret contains only digests: set API_KEY for the checks that need an API key")
 
 
 def check_api(facts):
-    response = ask(facts, "/healthz")
+    response = request("GET", f"{facts['API URL']}/healthz")
     if response.status_code != 200:
         raise refused_by_api(facts, response)
     yield "ok", f"{facts['API URL']} responds in {response.elapsed.total_seconds() * 1000:.0f} ms", None
@@ -480,7 +477,8 @@ def check_routes(facts):
         facts[f"a grant of {path}"] = grant(facts, path, file(facts))
         milliseconds.append((time.monotonic() - started_at) * 1000)
     facts["a form"] = facts["a grant of /media/"]
-    yield "ok", f"/media and /v1/assets/presign, with and without a slash, {statistics.median(milliseconds):.0f} ms", None
+    found = "/media and /v1/assets/presign, with and without a slash at the end"
+    yield "ok", f"{found}, in {statistics.median(milliseconds):.0f} ms", None
 
 
 def check_form(facts):
@@ -512,8 +510,8 @@ def check_multipart(facts):
     object_key, create = upload["key"], upload["create"]
     created = send(facts, create["method"], create["url"], headers=create["headers"])
     upload_id = facts["unfinished"][object_key] = re.search("<UploadId>([^<]+)", created.text)[1]
-    request = {"uploadToken": upload["uploadToken"], "uploadId": upload_id, "partNumbers": [1]}
-    signed = grant(facts, "/v1/uploads/sign", request)
+    body = {"uploadToken": upload["uploadToken"], "uploadId": upload_id, "partNumbers": [1]}
+    signed = grant(facts, "/v1/uploads/sign", body)
     etag = send(facts, "PUT", signed["parts"][0]["url"], data=BODY).headers["ETag"]
     parts = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
     body = f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'
@@ -528,13 +526,14 @@ def check_names(facts):
     names = ("two words.txt", "5$.txt", "\N{STETHOSCOPE}.txt")
     for name in names:
         try:
-            form, put = grant(facts, "/media/", file(facts, name)), grant(facts, "/v1/assets/presign", file(facts, name))
+            form = grant(facts, "/media/", file(facts, name))
+            put = grant(facts, "/v1/assets/presign", file(facts, name))
             store_by_form(facts, form, form["fileKey"])
             store_by_put(facts, put, put["key"])
-            read_back(facts, form["fileKey"]), read_back(facts, put["key"])
+            found = {read_back(facts, form["fileKey"]), read_back(facts, put["key"])}
         except Broken as error:
             raise Broken(f"{name}: {error.found}", error.advice) from None
-    yield "ok", f"{', '.join(names)}: stored and read back, by form and by PUT", None
+    yield "ok", f"{', '.join(names)}: {found.pop()}, by form and by PUT", None
 
 
 def check_altered(facts):
@@ -554,20 +553,30 @@ def check_altered(facts):
 
 
 def check_region(facts):
-    location = client(facts, "s3").get_bucket_location(Bucket=facts["the bucket"])["LocationConstraint"]
+    location = setting(facts, "bucket_location", "LocationConstraint")
     region = {None: "us-east-1", "EU": "eu-west-1"}.get(location, location)
-    host, signed = urlsplit(facts["a form"]["url"]).hostname, facts["a form"]["fields"]["x-amz-credential"].split("/")[2]
+    host = urlsplit(facts["a form"]["url"]).hostname
+    signed = facts["a form"]["fields"]["x-amz-credential"].split("/")[2]
     if signed != region or ("amazonaws" in host and region not in host.split(".")):
         advice = "deploy the function in the region of its bucket"
         raise Broken(f"the bucket is in {region}, but grants are signed for {signed} at {host}", advice)
     yield "ok", f"{region}, {host}", None
 
 
+def setting(facts, operation, name):
+    """Reads a setting of the bucket, or returns `None` if it has none."""
+    try:
+        return getattr(client(facts, "s3"), f"get_{operation}")(Bucket=facts["the bucket"])[name]
+    except ClientError as error:
+        if lacking(error) or not re.match("NoSuch(?!Bucket$)|.*NotFoundError", error.response["Error"]["Code"]):
+            raise
+        return None
+
+
 def check_encryption(facts):
-    configuration = client(facts, "s3").get_bucket_encryption(Bucket=facts["the bucket"])
-    [rule] = configuration["ServerSideEncryptionConfiguration"]["Rules"]
-    default, expected = rule["ApplyServerSideEncryptionByDefault"], facts["names"]["KmsKeyArn"] or "AES256"
-    actual = default.get("KMSMasterKeyID", default["SSEAlgorithm"])
+    encryption = setting(facts, "bucket_encryption", "ServerSideEncryptionConfiguration") or {"Rules": [{}]}
+    default = encryption["Rules"][0].get("ApplyServerSideEncryptionByDefault", {})
+    actual, expected = default.get("KMSMasterKeyID", default.get("SSEAlgorithm")), facts["names"]["KmsKeyArn"] or "AES256"
     if actual != expected:
         raise Broken(f"{actual} instead of {expected}", f"set KmsKeyArn to the key that you want, or {UNDO}")
     yield "ok", actual, None
@@ -584,13 +593,10 @@ def check_kms(facts):
 
 def check_lifecycle(facts):
     prefix, expected = facts["names"]["UploadPrefix"], int(facts["names"]["UploadExpirationInDays"])
-    try:
-        rules = client(facts, "s3").get_bucket_lifecycle_configuration(Bucket=facts["the bucket"])["Rules"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
-            raise
-        rules = []
-    filters = [(it, {"Prefix": it["Prefix"]} if "Prefix" in it else it.get("Filter", {})) for it in rules]
+    filters = [
+        (rule, {"Prefix": rule["Prefix"]} if "Prefix" in rule else rule.get("Filter", {}))
+        for rule in setting(facts, "bucket_lifecycle_configuration", "Rules") or []
+    ]
     rules = [
         rule
         for rule, which in filters
@@ -598,7 +604,8 @@ def check_lifecycle(facts):
     ]
     days = min((it["Expiration"]["Days"] for it in rules if "Days" in it.get("Expiration", {})), default=None)
     if days != expected:
-        raise Broken(f"uploads below {prefix} expire after {days} days instead of {expected}" if days else f"uploads below {prefix} never expire", UNDO)
+        actually = f"expire after {days} days instead of {expected}" if days else "never expire"
+        raise Broken(f"uploads below {prefix} {actually}", UNDO)
     if not any("AbortIncompleteMultipartUpload" in it for it in rules):
         raise Broken(f"incomplete multipart uploads below {prefix} are never aborted", UNDO)
     yield "ok", f"uploads below {prefix} expire after {days} day(s), incomplete ones are aborted", None
@@ -612,12 +619,9 @@ def comparable(value):
 
 
 def check_bucket_policy(facts):
-    try:
-        policy = client(facts, "s3").get_bucket_policy(Bucket=facts["the bucket"])["Policy"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchBucketPolicy":
-            raise
-        raise Broken("there is none, so nothing denies plain HTTP", UNDO) from None
+    policy = setting(facts, "bucket_policy", "Policy")
+    if not policy:
+        raise Broken("there is none, so nothing denies plain HTTP", UNDO)
     expected = deployed(facts, "BucketPolicy", "PolicyDocument")["Statement"]
     actual = [comparable(statement) for statement in json.loads(policy)["Statement"]]
     if missing := [statement["Sid"] for statement in expected if comparable(statement) not in actual]:
@@ -626,26 +630,19 @@ def check_bucket_policy(facts):
 
 
 def check_public_access(facts):
-    s3, bucket = client(facts, "s3"), {"Bucket": facts["the bucket"]}
-    try:
-        blocked = s3.get_public_access_block(**bucket)["PublicAccessBlockConfiguration"]
-        [rule] = s3.get_bucket_ownership_controls(**bucket)["OwnershipControls"]["Rules"]
-    except ClientError as error:
-        if lacking(error):
-            raise
-        blocked = rule = {}
-    if not all(blocked.values()) or rule.get("ObjectOwnership") != "BucketOwnerEnforced":
-        raise Broken("public access is not blocked, or ACLs are on", UNDO)
+    blocked = setting(facts, "public_access_block", "PublicAccessBlockConfiguration") or {"": False}
+    if not all(blocked.values()):
+        raise Broken("public access is not blocked", UNDO)
+    ownership = setting(facts, "bucket_ownership_controls", "OwnershipControls") or {}
+    if ownership.get("Rules") != [{"ObjectOwnership": "BucketOwnerEnforced"}]:
+        raise Broken("ACLs are on", UNDO)
     yield "ok", "blocked, and ACLs are off", None
 
 
 def is_cors_allowed(facts, origin, method):
     headers = {"Origin": origin, "Access-Control-Request-Method": method}
     headers["Access-Control-Request-Headers"] = "content-type"
-    try:
-        response = http.options(facts["a form"]["url"], headers=headers, timeout=TIMEOUT, allow_redirects=False)
-    except requests.RequestException as error:
-        raise Broken(f"no response from S3 ({type(error).__name__})", "check DNS and proxies") from None
+    response = request("OPTIONS", facts["a form"]["url"], headers=headers)
     return response.ok and response.headers.get("Access-Control-Allow-Origin") in (origin, "*")
 
 
@@ -666,17 +663,19 @@ def check_alarms(facts):
     alarms = client(facts, "cloudwatch").describe_alarms(AlarmNames=names, MaxRecords=100)["MetricAlarms"]
     if missing := set(names) - {alarm["AlarmName"] for alarm in alarms}:
         raise Broken(f"deleted: {', '.join(sorted(missing))}", UNDO)
-    if silent := [it["AlarmName"] for it in alarms if topic and not (it["ActionsEnabled"] and topic in it["AlarmActions"])]:
+    silent = [it["AlarmName"] for it in alarms if not it["ActionsEnabled"] or topic not in it["AlarmActions"]]
+    if topic and silent:
         raise Broken(f"do not notify {topic}: {', '.join(silent)}", UNDO)
     if active := [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]:
         yield "warning", f"in ALARM: {', '.join(active)}", "see docs/operate.md#alarms"
-    yield "ok", f"{len(alarms)}, which " + (f"notify {topic}" if topic else "only show in CloudWatch"), None
+    yield "ok", f"{len(alarms)} alarms {f'notify {topic}' if topic else 'only show in CloudWatch'}", None
 
 
 def clean_up(facts):
     """Deletes what was uploaded, also after an interruption."""
     calls = [("abort_multipart_upload", {"Key": key, "UploadId": it}) for key, it in facts["unfinished"].items()]
-    calls += [("delete_object", {"Key": key, **({"VersionId": it} if it else {})}) for key, it in facts["objects"].items()]
+    for key, version in facts["objects"].items():
+        calls.append(("delete_object", {"Key": key, "VersionId": version} if version else {"Key": key}))
     left = []
     for operation, arguments in calls:
         try:
@@ -739,12 +738,12 @@ def run(name, check, facts):
     for status, found, advice in results(check, facts):
         start = f"{status:<8} {name + ':':<15} "
         facts["statuses"][status] += 1
-        for first, text in ((start, found), (" " * len(start), "as above" if advice in facts["advice"] else advice)):
-            lines = textwrap.wrap(
-                text or "", 120, initial_indent=first, subsequent_indent=" " * len(start), break_long_words=False, break_on_hyphens=False
-            )
-            print("\n".join(lines), end="\n" if lines else "", flush=True)
-        facts["advice"].update({advice} - {None})
+        wrapper = textwrap.TextWrapper(120, start, " " * len(start), break_long_words=False, break_on_hyphens=False)
+        print(wrapper.fill(found), flush=True)
+        if advice:
+            wrapper.initial_indent = wrapper.subsequent_indent
+            print(wrapper.fill("as above" if advice in facts["advice"] else advice), flush=True)
+            facts["advice"].add(advice)
 
 
 def region_of(stack_name):
