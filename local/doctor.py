@@ -49,7 +49,7 @@ REASONS = {
     "VPC endpoint": "the policy of a VPC endpoint denies this: run this from another network, or allow it there",
     "explicit deny in an identity-based policy": "a policy of the role denies this, such as `revoke` in "
     "docs/operate.md#revoke-every-grant: restart the function, and delete that policy",
-    "xpired[:. ]|has expired": "the grant was too old on arrival: see the line clock, and raise UploadExpiresIn",
+    "Request has expired|Policy expired": "the grant was too old on arrival: see the line clock, raise UploadExpiresIn",
     "ExpiredToken|InvalidToken|InvalidAccessKeyId": "S3 does not know the function's credentials, perhaps because its "
     "role was replaced: restart it (docs/operate.md#restart-the-function)",
     "SignatureDoesNotMatch": "something changes the request on its way, such as a proxy: run this from another network",
@@ -129,11 +129,11 @@ def evaluate(value, names, conditions):
 
 def deployed(facts, resource, name):
     """Returns a property of a resource, as the deployed template has it."""
-    template = client(facts, "cloudformation").get_template(StackName=facts["the stack"], TemplateStage="Processed")
+    names = {**facts["the stack"], "AWS::NoValue": None}
+    template = client(facts, "cloudformation").get_template(StackName=facts["stack name"], TemplateStage="Processed")
     template = template["TemplateBody"]
     try:
-        value = template["Resources"][resource]["Properties"][name]
-        return evaluate(value, {**facts["names"], "AWS::NoValue": None}, template.get("Conditions", {}))
+        return evaluate(template["Resources"][resource]["Properties"][name], names, template.get("Conditions", {}))
     except KeyError as error:
         raise Skipped(f"it cannot evaluate {error} in the template") from None
 
@@ -148,7 +148,7 @@ def request(method, url, **arguments):
 
 
 def ask(facts, path, body, api_key):
-    return request("POST", facts["API URL"] + path, headers={"x-api-key": api_key}, json=body)
+    return request("POST", facts["the URL of the API"] + path, headers={"x-api-key": api_key}, json=body)
 
 
 def grant(facts, path, body):
@@ -181,10 +181,11 @@ def refused_by_api(facts, response):
 
 def last_error(facts):
     """Says what the function has logged last at level ERROR or WARN, within 15 minutes."""
-    log_group, logged = f"/presigned-upload/{facts['the stack']}", []
-    pattern = {"filterPattern": '{ $.error = "*" }', "startTime": int(time.time() - 900) * 1000}
+    log_group, logged = f"/presigned-upload/{facts['stack name']}", []
+    start, pattern = int(time.time() - 900) * 1000, '{ ($.level = "ERROR") || ($.level = "WARN") }'
+    lines = {"logGroupName": log_group, "startTime": start, "filterPattern": pattern}
     try:
-        pages = client(facts, "logs").get_paginator("filter_log_events").paginate(logGroupName=log_group, **pattern)
+        pages = client(facts, "logs").get_paginator("filter_log_events").paginate(**lines)
         logged = [event["message"] for page in pages for event in page["events"]]
     except ClientError:
         pass
@@ -215,7 +216,7 @@ def reason(facts, code, message):
 
 def reason_of_iam(facts, action):
     """Asks IAM why the role may not do this, since S3 does not always say."""
-    role, names = facts["the function"]["Role"], facts["names"]
+    role, names = facts["the function"]["Role"], facts["the stack"]
     objects, iam = f"{names['Bucket.Arn']}/{names['UploadPrefix']}", client(facts, "iam")
     simulated = {"PolicySourceArn": role, "ActionNames": [action], "ResourceArns": [f"{objects}doctor.txt"]}
     try:
@@ -310,16 +311,17 @@ def check_stack(facts):
         raise Broken(f"{found}, without the outputs {', '.join(missing)}", "name a stack of this template in STACK")
     resources = client(facts, "cloudformation").describe_stack_resources(StackName=name)["StackResources"]
     _, partition, _, _, account, _ = stack["StackId"].split(":", 5)
-    facts["names"] = {
+    facts["the stack"] = {
         **{it["LogicalResourceId"]: it["PhysicalResourceId"] for it in resources},
         **{it["ParameterKey"]: it["ParameterValue"] for it in stack["Parameters"]},
         "ApiKeys.Id": outputs["ApiKeysSecretArn"],
         "Bucket.Arn": f"arn:{partition}:s3:::{outputs['BucketName']}",
         **{"AWS::AccountId": account, "AWS::Partition": partition, "AWS::Region": region, "AWS::StackName": name},
     }
-    facts["alarms"] = [it["PhysicalResourceId"] for it in resources if it["ResourceType"] == "AWS::CloudWatch::Alarm"]
-    facts["the stack"], facts["the bucket"] = name, outputs["BucketName"]
-    facts["API URL"] = os.environ.get("API_URL", "").rstrip("/") or local_api_url(outputs["ApiUrl"])
+    is_alarm = {it["PhysicalResourceId"]: it["ResourceType"] == "AWS::CloudWatch::Alarm" for it in resources}
+    facts["the alarms of the stack"] = [name for name in is_alarm if is_alarm[name]]
+    facts["the bucket"] = outputs["BucketName"]
+    facts["the URL of the API"] = os.environ.get("API_URL", "").rstrip("/") or local_api_url(outputs["ApiUrl"])
     if "ROLLBACK" in status:
         yield "warning", found, "the last deployment failed and was undone: read the events of the stack"
     else:
@@ -327,12 +329,12 @@ def check_stack(facts):
 
 
 def check_function(facts):
-    name, expected = facts["names"]["Function"], facts["names"]["Architecture"]
+    name, expected = facts["the stack"]["Function"], facts["the stack"]["Architecture"]
     function = client(facts, "lambda").get_function(FunctionName=name)
     facts["the function"], facts["the code"] = function["Configuration"], function["Code"]["Location"]
     state, update = function["Configuration"]["State"], function["Configuration"]["LastUpdateStatus"]
     [architecture] = function["Configuration"]["Architectures"]
-    facts["names"]["FunctionRole.Arn"] = function["Configuration"]["Role"]
+    facts["the stack"]["FunctionRole.Arn"] = function["Configuration"]["Role"]
     if state not in ("Active", "Inactive") or update != "Successful":
         cause = function["Configuration"].get("StateReason") or function["Configuration"].get("LastUpdateStatusReason")
         raise Broken(f"{name}, {state}, last update {update}", cause or "wait, and run this again")
@@ -366,7 +368,7 @@ def check_settings(facts):
 
 
 def check_logs(facts):
-    names = [facts["names"]["FunctionLogGroup"], facts["names"]["ApiLogGroup"]]
+    names = [facts["the stack"]["FunctionLogGroup"], facts["the stack"]["ApiLogGroup"]]
     for name in names:
         groups = client(facts, "logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
         if name not in [group["logGroupName"] for group in groups]:
@@ -428,10 +430,10 @@ def parse_secret(text, types):
 
 
 def check_api_keys(facts):
-    given, types = os.environ.get("API_KEY"), facts["names"]["UploadAllowedTypes"]
+    given, types = os.environ.get("API_KEY"), facts["the stack"]["UploadAllowedTypes"]
     if given:
         facts["an API key"], facts["file type"] = given, file_type(types)
-    secret = client(facts, "secretsmanager").get_secret_value(SecretId=facts["names"]["ApiKeys.Id"])
+    secret = client(facts, "secretsmanager").get_secret_value(SecretId=facts["the stack"]["ApiKeys.Id"])
     valid, invalid = parse_secret(secret["SecretString"], types)
     for caller, what in invalid.items():
         found, advice = f"the entry of {caller} is invalid", "correct it: docs/operate.md#api-keys"
@@ -451,21 +453,22 @@ def check_api_keys(facts):
             facts["file type"] = file_type(types, entry.get("allowedTypes", "*/*"))
             return
     if given:
+        del facts["an API key"]
         raise Broken("API_KEY is not among them", "set API_KEY to an API key of the secret, or unset it")
     raise Skipped("the secret contains only digests: set API_KEY for the checks that need an API key")
 
 
 def check_api(facts):
-    response = request("GET", f"{facts['API URL']}/healthz")
+    response = request("GET", f"{facts['the URL of the API']}/healthz")
     if response.status_code != 200:
         raise refused_by_api(facts, response)
-    yield "ok", f"{facts['API URL']} responds in {response.elapsed.total_seconds() * 1000:.0f} ms", None
+    yield "ok", f"{facts['the URL of the API']} responds in {response.elapsed.total_seconds() * 1000:.0f} ms", None
     for path in ("/media/", "/v1/assets/presign"):
         response = ask(facts, path, {}, f"doctor-{secrets.token_hex()}")
         if response.status_code != 401:
             found = refused_by_api(facts, response).found if response.status_code >= 300 else "200"
             raise Broken(f"with a wrong API key, {path} responds with {found}", "expected 401: find out what responds")
-    facts["the API"] = facts["API URL"]
+    facts["the API"] = facts["the URL of the API"]
     yield "ok", "a wrong API key is 401", None
 
 
@@ -576,14 +579,15 @@ def setting(facts, operation, name):
 def check_encryption(facts):
     encryption = setting(facts, "bucket_encryption", "ServerSideEncryptionConfiguration") or {"Rules": [{}]}
     default = encryption["Rules"][0].get("ApplyServerSideEncryptionByDefault", {})
-    actual, expected = default.get("KMSMasterKeyID", default.get("SSEAlgorithm")), facts["names"]["KmsKeyArn"] or "AES256"
+    actual = default.get("KMSMasterKeyID", default.get("SSEAlgorithm"))
+    expected = facts["the stack"]["KmsKeyArn"] or "AES256"
     if actual != expected:
         raise Broken(f"{actual} instead of {expected}", f"set KmsKeyArn to the key that you want, or {UNDO}")
     yield "ok", actual, None
 
 
 def check_kms(facts):
-    arns = {name: facts["names"][name] for name in ("KmsKeyArn", "ApiKeysKmsKeyArn") if facts["names"][name]}
+    arns = {name: facts["the stack"][name] for name in ("KmsKeyArn", "ApiKeysKmsKeyArn") if facts["the stack"][name]}
     for name, arn in arns.items():
         key = client(facts, "kms").describe_key(KeyId=arn)["KeyMetadata"]
         if key["KeyState"] != "Enabled":
@@ -592,7 +596,7 @@ def check_kms(facts):
 
 
 def check_lifecycle(facts):
-    prefix, expected = facts["names"]["UploadPrefix"], int(facts["names"]["UploadExpirationInDays"])
+    prefix, expected = facts["the stack"]["UploadPrefix"], int(facts["the stack"]["UploadExpirationInDays"])
     filters = [
         (rule, {"Prefix": rule["Prefix"]} if "Prefix" in rule else rule.get("Filter", {}))
         for rule in setting(facts, "bucket_lifecycle_configuration", "Rules") or []
@@ -608,7 +612,7 @@ def check_lifecycle(facts):
         raise Broken(f"uploads below {prefix} {actually}", UNDO)
     if not any("AbortIncompleteMultipartUpload" in it for it in rules):
         raise Broken(f"incomplete multipart uploads below {prefix} are never aborted", UNDO)
-    yield "ok", f"uploads below {prefix} expire after {days} day(s), incomplete ones are aborted", None
+    yield "ok", f"uploads below {prefix} expire (UploadExpirationInDays: {days}), incomplete ones are aborted", None
 
 
 def comparable(value):
@@ -647,7 +651,7 @@ def is_cors_allowed(facts, origin, method):
 
 
 def check_cors(facts):
-    origins = list(filter(None, facts["names"]["CorsAllowedOrigins"].split(",")))
+    origins = list(filter(None, facts["the stack"]["CorsAllowedOrigins"].split(",")))
     for origin in origins:
         for method in ("DELETE", "GET", "POST", "PUT"):
             if not is_cors_allowed(facts, origin.replace("*", "www"), method):
@@ -659,7 +663,7 @@ def check_cors(facts):
 
 
 def check_alarms(facts):
-    names, topic = facts["alarms"], facts["names"]["AlarmTopicArn"]
+    names, topic = facts["the alarms of the stack"], facts["the stack"]["AlarmTopicArn"]
     alarms = client(facts, "cloudwatch").describe_alarms(AlarmNames=names, MaxRecords=100)["MetricAlarms"]
     if missing := set(names) - {alarm["AlarmName"] for alarm in alarms}:
         raise Broken(f"deleted: {', '.join(sorted(missing))}", UNDO)
@@ -668,7 +672,7 @@ def check_alarms(facts):
         raise Broken(f"do not notify {topic}: {', '.join(silent)}", UNDO)
     if active := [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]:
         yield "warning", f"in ALARM: {', '.join(active)}", "see docs/operate.md#alarms"
-    yield "ok", f"{len(alarms)} alarms {f'notify {topic}' if topic else 'only show in CloudWatch'}", None
+    yield "ok", f"{len(alarms)}, {f'which notify {topic}' if topic else 'shown only in CloudWatch'}", None
 
 
 def clean_up(facts):
