@@ -163,7 +163,10 @@ def grant(facts, path, body):
 
 
 def refused_by_api(facts, response):
-    problem = response.json() if "json" in response.headers.get("content-type", "") else {}
+    try:
+        problem = dict(response.json())
+    except (TypeError, ValueError):
+        problem = {}
     match response.status_code, problem.get("code"):
         case 401, _:
             advice = f"the function does not know the API keys of the secret: {last_error(facts)}"
