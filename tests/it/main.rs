@@ -14,6 +14,7 @@
 //! | `process` | the binary on a Lambda Runtime API: startup, log, metrics, settings |
 //! | `outages` | the binary while Secrets Manager, its credentials or Lambda fail |
 //! | `deployed` | the stack of `template.yaml` on a local AWS; ignored, run by `make e2e` |
+//! | `doctor` | `make doctor` on a stack that is broken in many ways; ignored, run by `make e2e` |
 //! | `examples` | the examples, the commands in the documents and generated clients; ignored, run by `make e2e` |
 //! | `load` | 200,000 requests to one instance, 64 callers of one stack, a file of 6 GB; ignored, run by `make load` |
 //! | `release` | the version, `release/release`, and the release in `dist/`, deployed to a local AWS by `make rehearse` |
@@ -33,6 +34,7 @@
 mod bucket_urls;
 mod confirmations;
 mod deployed;
+mod doctor;
 mod documents;
 mod events;
 mod examples;
