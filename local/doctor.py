@@ -332,7 +332,9 @@ def check_stack(facts):
 
 
 def check_function(facts):
-    name, expected = facts["the stack"]["Function"], facts["the stack"]["Architecture"]
+    # The template of a release has a function for each architecture.
+    name = facts["the stack"].get("FunctionArm64") or facts["the stack"]["Function"]
+    expected = facts["the stack"]["Architecture"]
     function = client(facts, "lambda").get_function(FunctionName=name)
     facts["the function"], facts["the code"] = function["Configuration"], function["Code"]["Location"]
     state, update = function["Configuration"]["State"], function["Configuration"]["LastUpdateStatus"]
@@ -508,6 +510,19 @@ def check_put(facts):
             raise
     yield "ok", f"{found}; a second upload is 412", None
     facts["a PUT that works"] = put
+
+
+def check_confirmation(facts):
+    object_key = facts["a form that works"]["fileKey"]
+    response = ask(facts, "/v1/uploads/confirm", {"key": object_key}, facts["an API key"])
+    if facts["the stack"].get("AllowConfirmation") != "true":
+        yield "ok", "off, as AllowConfirmation is not true", None
+    elif response.status_code != 200:
+        raise refused_by_api(facts, response)
+    elif (size := response.json().get("size")) != len(BODY):
+        raise Broken(f"an upload of {len(BODY)} byte is confirmed with {size}", "find out what changes the objects")
+    else:
+        yield "ok", "an upload is confirmed", None
 
 
 def check_multipart(facts):
@@ -710,6 +725,7 @@ CHECKS = {
     "form": check_form,
     "PUT": check_put,
     "multipart": check_multipart,
+    "confirmation": check_confirmation,
     "file names": check_names,
     "altered grants": check_altered,
     "region": check_region,

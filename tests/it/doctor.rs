@@ -118,6 +118,10 @@ async fn faults(stack: &Stack, kms_key: &str) -> Vec<Fault> {
             json!({ "RoleName": role, "PolicyName": "presigned-upload", "PolicyDocument": policy.to_string() });
         ("iam", "put_role_policy", policy)
     };
+    let confirmation = json!({ "RoleName": role, "PolicyName": "presigned-upload-confirmation" });
+    let mut put_confirmation = confirmation.clone();
+    let confirmation_policy = call("iam", "get_role_policy", confirmation.clone()).await["PolicyDocument"].to_string();
+    put_confirmation["PolicyDocument"] = json!(confirmation_policy);
     let mut without_s3 = role_policy.clone();
     without_s3["Statement"].as_array_mut().unwrap().remove(0);
     let boundary = json!({
@@ -222,6 +226,11 @@ async fn faults(stack: &Stack, kms_key: &str) -> Vec<Fault> {
             all_uploads("lacks s3:PutObject on", "as above"),
         ),
         fault(
+            ("iam", "delete_role_policy", confirmation),
+            ("iam", "put_role_policy", put_confirmation),
+            vec![("confirmation", "S3 rejected the request with status 403; check AllowConfirmation")],
+        ),
+        fault(
             ("iam", "put_role_permissions_boundary", json!({ "RoleName": role, "PermissionsBoundary": boundary })),
             ("iam", "delete_role_permissions_boundary", json!({ "RoleName": role })),
             all_uploads("its permissions boundary arn:aws:iam::000000000000:policy/doctor-without-s3", "as above"),
@@ -311,6 +320,7 @@ async fn names_each_fault_of_a_stack() {
     let topic = call("sns", "create_topic", json!({ "Name": NAME })).await["TopicArn"].as_str().unwrap().to_owned();
     let parameters = [
         ("AlarmTopicArn", topic.as_str()),
+        ("AllowConfirmation", "true"),
         ("ApiKeysKmsKeyArn", &of_secret),
         ("Architecture", architectures().0),
         ("CorsAllowedOrigins", ORIGIN),
