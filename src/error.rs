@@ -40,7 +40,7 @@ pub enum Error {
     #[error("nothing has been uploaded with this object key")]
     NotUploaded,
     /// S3 cannot say what has been uploaded.
-    #[error("could not confirm the upload")]
+    #[error("{}", Self::CONFIRMATION_FAILED)]
     ObjectStore(#[from] ObjectStoreError),
     /// No route has this path.
     #[error("unknown path; expected {expected}")]
@@ -119,13 +119,11 @@ impl Error {
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::ObjectStore(
-                ObjectStoreError::Timeout
-                | ObjectStoreError::Failed { .. }
-                | ObjectStoreError::Unreadable(_)
-                | ObjectStoreError::Incomplete
-                | ObjectStoreError::Unreachable(_),
+                ObjectStoreError::Timeout | ObjectStoreError::Failed { .. } | ObjectStoreError::Unreachable(_),
             ) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
-            Self::ObjectStore(ObjectStoreError::Rejected { .. })
+            Self::ObjectStore(
+                ObjectStoreError::Rejected { .. } | ObjectStoreError::Unreadable(_) | ObjectStoreError::Incomplete,
+            )
             | Self::ApiKeysUnavailable(_)
             | Self::CredentialsUnavailable(_)
             | Self::PresignedPost(_)

@@ -47,8 +47,8 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
         ..Record::default()
     };
     let in_time = timeout(TIME_LIMIT, reply(app, &request, &mut record, now, id));
-    // A panic breaks no invariant: in `app`, only the key store changes, where a read that panics just delays the next one,
-    // and the client of the object store, which is created or not; and `record` is only logged.
+    // A panic breaks no invariant. In `app`, only two things change: the key store, where a read that panics just delays the
+    // next one, and the client of the object store, which exists or does not. `record` is only logged.
     let outcome = match AssertUnwindSafe(in_time).catch_unwind().await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Error::TimedOut { limit: TIME_LIMIT }),

@@ -89,16 +89,16 @@ impl ObjectKey {
 
     /// Returns an object key that a grant with this prefix can have, as [`ObjectKey::new`] builds it.
     ///
-    /// The prefix must be followed by an id and at most one more segment, so object keys below a longer prefix, which
-    /// belong to another caller, are not accepted, and no `..` leads out of the prefix.
+    /// The prefix must be followed by an id, and by nothing else or a file name. So object keys below a longer prefix,
+    /// which belong to another caller, are not accepted, unless that prefix continues with an id itself.
     #[must_use]
     pub fn granted(prefix: &ObjectKeyPrefix, text: &str) -> Option<Self> {
         let object_key = Self::below(prefix, text)?;
         let rest = text.strip_prefix(&prefix.0)?;
         let (id, file_name) = rest.split_once('/').map_or((rest, None), |(id, name)| (id, Some(name)));
         let is_id = Uuid::try_parse(id).is_ok_and(|uuid| uuid.hyphenated().to_string() == id);
-        let is_segment = file_name.is_none_or(|name| !name.is_empty() && !name.contains('/'));
-        (is_id && is_segment).then_some(object_key)
+        let is_file_name = file_name.is_none_or(|name| FileName::parse(name, prefix.max_file_name_bytes()).is_ok());
+        (is_id && is_file_name).then_some(object_key)
     }
 
     /// Returns the object key, not encoded.
@@ -187,9 +187,9 @@ mod tests {
     fn recognizes_object_keys_that_a_grant_can_have() {
         let prefix = ObjectKeyPrefix::parse("tmp/ab/").unwrap();
         let id = "108713b0-1f81-42cf-a16c-c83b1d4d4148";
-        let rest = format!("{id}/{}", "a".repeat(1024 - "tmp/ab/".len() - id.len() - 1));
+        let longest = "図".repeat((1024 - "tmp/ab/".len() - id.len() - 1) / 3);
 
-        for rest in [id, &format!("{id}/a"), &format!("{id}/図 $+%2F😀"), &format!("{id}/.."), &rest] {
+        for rest in [id, &format!("{id}/a"), &format!("{id}/図 $+%2F😀"), &format!("{id}/...")] {
             let text = format!("tmp/ab/{rest}");
             assert_eq!(ObjectKey::granted(&prefix, &text), Some(ObjectKey(text)));
         }
@@ -213,7 +213,10 @@ mod tests {
             &format!("tmp/ab/{}", id.to_uppercase()),
             &format!("tmp/ab/{}", id.replace('-', "")),
             &format!("tmp/ab/{{{id}}}"),
-            &format!("tmp/ab/{rest}a"),
+            &format!("tmp/ab/{id}/.."),
+            &format!("tmp/ab/{id}/a\nb"),
+            &format!("tmp/ab/{id}/${{a}}"),
+            &format!("tmp/ab/{id}/{longest}"),
         ] {
             assert_eq!(ObjectKey::granted(&prefix, text), None, "{text:?}");
         }

@@ -45,7 +45,7 @@ pub struct ObjectStore {
 pub struct StoredObject {
     /// The size in bytes.
     pub size: u64,
-    /// The media type that the uploader sent, which proves nothing about the content.
+    /// The media type that the uploader sent, which proves nothing about the content, or the default of S3.
     pub content_type: String,
     /// The entity tag with its quotes, as in the header `ETag`.
     pub etag: String,
@@ -102,7 +102,7 @@ impl StoredObject {
     fn from_output(output: HeadObjectOutput) -> Option<Self> {
         Some(Self {
             size: output.content_length?.try_into().ok()?,
-            content_type: output.content_type?,
+            content_type: output.content_type.unwrap_or_else(|| "binary/octet-stream".to_owned()),
             etag: output.e_tag?,
             version_id: output.version_id,
             checksum_crc64_nvme: output.checksum_crc64_nvme,
@@ -163,7 +163,7 @@ pub enum ObjectStoreError {
     #[error("S3 returned an unreadable response")]
     Unreadable(#[source] BoxError),
     /// The response of S3 lacks a header.
-    #[error("the response from S3 has no size, type, ETag or time")]
+    #[error("the response from S3 has no size, ETag or time")]
     Incomplete,
     /// S3 could not be reached.
     #[error("could not reach S3")]

@@ -63,6 +63,8 @@ async fn leaves_out_what_s3_does_not_have() {
     let members = granted(&response);
     let names: Vec<_> = members.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, ["key", "size", "type", "etag", "lastModified"]);
+    let without_type = STORED.into_iter().filter(|header| header.0 != "Content-Type").collect();
+    assert_eq!(granted(&response_to(HeadResponse::Object(without_type)).await)["type"], "binary/octet-stream");
 }
 
 #[tokio::test]

@@ -274,16 +274,16 @@ fn s3_outages() -> Vec<S3Outage> {
         );
         (HeadResponse::Status(StatusCode::from_u16(status).unwrap()), 1, 500, cause)
     });
-    let incomplete = ["Content-Type", "ETag", "Last-Modified"].map(|name| {
-        let cause = "the response from S3 has no size, type, ETag or time".to_owned();
-        (HeadResponse::Object(without(name)), 1, 503, cause)
+    let incomplete = ["ETag", "Last-Modified"].map(|name| {
+        let cause = "the response from S3 has no size, ETag or time".to_owned();
+        (HeadResponse::Object(without(name)), 1, 500, cause)
     });
     let disconnected = "could not reach S3: other: client error (SendRequest): \
                         connection closed before message completed";
     let unreadable = "S3 returned an unreadable response: unhandled error: \
                       Failed to parse LastModified from header `Last-Modified`";
     let others = [
-        (with("Last-Modified", b"yesterday"), 1, 503, unreadable.to_owned()),
+        (with("Last-Modified", b"yesterday"), 1, 500, unreadable.to_owned()),
         (HeadResponse::Hang, 2, 503, "no response from S3 within 3 s".to_owned()),
         (HeadResponse::Disconnect, 2, 503, disconnected.to_owned()),
     ];
