@@ -13,8 +13,8 @@ STACK ?= $(shell awk -F '"' '/^\[/ { mine = /^\[default/ } mine && /^stack_name/
 # $(call need,PROGRAMS,HOW TO INSTALL THEM)
 need = @for it in $(1); do command -v $$it >/dev/null || { echo "$$it is missing; install it: $(2)" >&2; exit 1; }; done
 
-.PHONY: help run demo watch invoke build build-Function deploy destroy package rehearse release check lints cargo-test \
-	test e2e load fuzz mutants timing template deny advisories requirements bench budget node npm chromium valgrind \
+.PHONY: help run demo watch invoke build build-Function deploy doctor destroy package rehearse release check lints \
+	cargo-test test e2e load fuzz mutants timing template deny advisories requirements bench budget node npm chromium valgrind \
 	qemu-aarch64-static qemu-x86_64-static
 help:
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
@@ -37,8 +37,7 @@ build: .venv/ready ## Build the function for Lambda: ARCHITECTURE=x86_64 or arm6
 	@# `sam build` compiles it too, through `make build-Function`, but prints nothing until it has finished.
 	@$(COMPILE)
 	@log=$$(.venv/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE) 2>&1) || { echo "$$log" >&2; exit 1; }
-build-Function: .venv/ready
-	$(COMPILE) --lambda-dir "$(ARTIFACTS_DIR)" --flatten presigned-upload
+build-Function: .venv/ready; $(COMPILE) --lambda-dir "$(ARTIFACTS_DIR)" --flatten presigned-upload
 
 ##@ Check it
 check: lints cargo-test ## Run rustfmt, clippy, rustdoc and `cargo test`, before each commit (two minutes when built)
@@ -51,7 +50,7 @@ test: cargo-test e2e ## Run all tests: `cargo test`, then `make e2e` (ten minute
 e2e: chromium tests/node/node_modules/ready examples/uppy/node_modules/ready
 e2e: build .venv-checks/ready ## Test the stack on a local AWS (a few minutes)
 	@CHROMIUM=$$(command -v chromium) .venv/bin/python local/stack.py with cargo test --locked --test it -- \
-		--ignored --test-threads 4 deployed:: examples:: signatures::
+		--ignored --test-threads 4 deployed:: doctor:: examples:: signatures::
 load: build ## Send 200,000 requests, those of 64 callers, and a file of 6 GB (a few minutes, 12 GB of memory)
 	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored --nocapture --test-threads 1 load::
 fuzz: cargo-fuzz ## Fuzz everything that parses input: FUZZ_SECONDS=60 per target
@@ -83,9 +82,10 @@ budget: valgrind build ## Compare size and instructions of a cold start with the
 
 ##@ Deploy it
 deploy: build ## Deploy to your AWS account; asks for the parameters
-	@echo "built for $(ARCHITECTURE); enter the same for the parameter Architecture"
+	@echo "built for $(ARCHITECTURE): enter this for Architecture; enter - for CompletionWebhookToken if you have no webhook"
 	@# Without --parameter-overrides, which would replace your previous answers.
 	.venv/bin/sam deploy --guided
+doctor: .venv/ready; @.venv/bin/python local/doctor.py $(STACK) ## Check that STACK=NAME works, with real uploads
 destroy: .venv/ready ## Delete STACK=NAME from your AWS account, except for its bucket and secret
 	@echo "the bucket and the secret are kept; to remove them as well, delete them yourself:"
 	.venv/bin/sam list stack-outputs --stack-name $(STACK) && .venv/bin/sam delete --stack-name $(STACK)

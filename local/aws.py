@@ -125,6 +125,15 @@ def wait_for(url, process, log):
     raise Failed(f"no response from {url} after 60 s; see {log}")
 
 
+def local_api_url(url):
+    """Returns the URL of an API by which every client reaches it; on AWS, that is the same.
+
+    Only browsers and curl resolve its host name on the local AWS to 127.0.0.1, so this replaces it with a path.
+    """
+    api_id, is_local, _ = url.removeprefix("http://").partition(".execute-api.localhost")
+    return f"{os.environ['AWS_ENDPOINT_URL']}/_aws/execute-api/{api_id}" if is_local else url
+
+
 def client(service):
     """Returns a client for a service of the local AWS, as its root user."""
     return botocore.session.Session().create_client(service)

@@ -14,7 +14,6 @@ Inside the command of `with`:
 
 import contextlib
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from aws import (
     client,
     exit_on_failure,
     free_port,
+    local_api_url,
     running,
     running_aws,
     step,
@@ -59,9 +59,7 @@ def outputs_of(stack_name):
     """Returns the outputs of a stack, and its first API key."""
     stack = client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-    # Only browsers and curl resolve the host name of the API to 127.0.0.1 by themselves, so replace it with a path.
-    api_id = outputs["ApiUrl"].removeprefix("http://").split(".")[0]
-    outputs["ApiUrl"] = f"{os.environ['AWS_ENDPOINT_URL']}/_aws/execute-api/{api_id}"
+    outputs["ApiUrl"] = local_api_url(outputs["ApiUrl"])
     secret = client("secretsmanager").get_secret_value(SecretId=outputs["ApiKeysSecretArn"])["SecretString"]
     return {**outputs, "ApiKey": json.loads(secret)["default"]}
 

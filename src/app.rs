@@ -15,6 +15,7 @@ use crate::{
     error::Error,
     key_store::KeyStore,
     limits::ExpiresIn,
+    object_store::ObjectStore,
 };
 
 /// The running function: everything that [`handle`](crate::handler::handle) needs besides the request.
@@ -26,6 +27,8 @@ pub struct App {
     pub(crate) region: Region,
     pub(crate) bucket_url: BucketUrl,
     pub(crate) multipart_expires_in: ExpiresIn,
+    /// Reads what has been uploaded; `None` unless the settings allow confirmation.
+    pub(crate) object_store: Option<ObjectStore>,
     pub(crate) nondeterminism: Nondeterminism,
     /// Whether no request has arrived yet.
     pub(crate) is_cold: AtomicBool,
@@ -63,7 +66,9 @@ impl App {
         let bucket_url = BucketUrl::resolve(&config.bucket, &addressing).await?;
         let credentials_provider =
             sdk_config.credentials_provider().ok_or_else(|| CredentialsError::not_loaded("no provider"))?;
+        let object_store = config.allows_confirmation.then(|| ObjectStore::new(sdk_config, config.force_path_style));
         Ok(Self {
+            object_store,
             key_store: KeyStore::new(sdk_config, config.api_keys_secret_id, config.api_keys_ttl, config.limits),
             credentials_provider,
             bucket: config.bucket,

@@ -57,6 +57,8 @@ const API_KEYS_TTL: Variable =
     Variable { name: "API_KEYS_TTL", default: Some("300"), expected: "a whole number of seconds from 1 to 86400" };
 const S3_FORCE_PATH_STYLE: Variable =
     Variable { name: "S3_FORCE_PATH_STYLE", default: Some("false"), expected: "`true` or `false`" };
+const ALLOW_CONFIRMATION: Variable =
+    Variable { name: "ALLOW_CONFIRMATION", default: Some("false"), expected: "`true` or `false`" };
 
 const MAX_TTL_SECS: u64 = 86_400;
 
@@ -76,11 +78,13 @@ pub struct Config {
     pub api_keys_ttl: Duration,
     /// Whether the bucket goes into the path of the URL instead of the host (`S3_FORCE_PATH_STYLE`).
     pub force_path_style: bool,
+    /// Whether `POST /v1/uploads/confirm` is served (`ALLOW_CONFIRMATION`).
+    pub allows_confirmation: bool,
 }
 
 impl Config {
     /// Every variable that [`Config::from_lookup`] reads.
-    pub const VARIABLES: [Variable; 9] = [
+    pub const VARIABLES: [Variable; 10] = [
         UPLOAD_BUCKET,
         API_KEYS_SECRET_ID,
         UPLOAD_EXPIRES_IN,
@@ -90,6 +94,7 @@ impl Config {
         MULTIPART_EXPIRES_IN,
         API_KEYS_TTL,
         S3_FORCE_PATH_STYLE,
+        ALLOW_CONFIRMATION,
     ];
 
     /// Reads the settings from an environment.
@@ -132,6 +137,7 @@ impl Config {
                 .read(&lookup, |text| parse_whole_number(text).filter(|it| (1..=MAX_TTL_SECS).contains(it)))
                 .map(Duration::from_secs)?,
             force_path_style: S3_FORCE_PATH_STYLE.read(&lookup, |text| text.parse().ok())?,
+            allows_confirmation: ALLOW_CONFIRMATION.read(&lookup, |text| text.parse().ok())?,
         })
     }
 }
@@ -244,6 +250,7 @@ mod tests {
         assert_eq!(config.multipart_expires_in.as_secs(), 86_400);
         assert_eq!(config.api_keys_ttl, Duration::from_mins(5));
         assert!(!config.force_path_style);
+        assert!(!config.allows_confirmation);
     }
 
     #[test]
@@ -269,6 +276,7 @@ mod tests {
             ("API_KEYS_TTL", "1"),
             ("API_KEYS_TTL", "86400"),
             ("S3_FORCE_PATH_STYLE", "true"),
+            ("ALLOW_CONFIRMATION", "true"),
             ("UPLOAD_BUCKET", "a.b-1"),
             ("API_KEYS_SECRET_ID", "arn:aws:secretsmanager:eu-central-1:111122223333:secret:api-keys-AbCdEf"),
         ] {
@@ -294,6 +302,7 @@ mod tests {
             ("API_KEYS_TTL", "0", "a whole number of seconds from 1 to 86400"),
             ("API_KEYS_TTL", "86401", "a whole number of seconds from 1 to 86400"),
             ("S3_FORCE_PATH_STYLE", "1", "`true` or `false`"),
+            ("ALLOW_CONFIRMATION", "True", "`true` or `false`"),
             (
                 "UPLOAD_ALLOWED_TYPES",
                 "image",

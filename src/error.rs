@@ -7,14 +7,14 @@ use aws_smithy_types::date_time::DateTimeFormatError;
 use lambda_http::http::StatusCode;
 
 use crate::{
-    body::BodyError, key_store::KeyStoreError, presigned_post::PresignedPostError, presigned_url::PresignedUrlError,
-    upload_token::UploadTokenError,
+    body::BodyError, key_store::KeyStoreError, object_key::ObjectKeyPrefix, object_store::ObjectStoreError,
+    presigned_post::PresignedPostError, presigned_url::PresignedUrlError, upload_token::UploadTokenError,
 };
 
 /// The reason why a request is rejected or fails.
 ///
 /// The caller gets the message of a 4xx as `detail`. The message of a 5xx and its sources go to the log, and the caller
-/// gets [`Error::UPLOAD_FAILED`] instead.
+/// gets [`Error::UPLOAD_FAILED`] or [`Error::CONFIRMATION_FAILED`] instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,6 +30,18 @@ pub enum Error {
     /// The upload token is invalid or has expired.
     #[error(transparent)]
     UploadToken(#[from] UploadTokenError),
+    /// The object key to confirm is not one that a grant to the caller can have.
+    #[error("object key was not granted to this caller; expected `{prefix}UUID` or `{prefix}UUID/FILENAME`")]
+    ObjectKeyNotGranted {
+        /// The prefix of the caller.
+        prefix: ObjectKeyPrefix,
+    },
+    /// There is no object with the object key to confirm.
+    #[error("nothing has been uploaded with this object key")]
+    NotUploaded,
+    /// S3 cannot say what has been uploaded.
+    #[error("{}", Self::CONFIRMATION_FAILED)]
+    ObjectStore(#[from] ObjectStoreError),
     /// No route has this path.
     #[error("unknown path; expected {expected}")]
     NotFound {
@@ -72,8 +84,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// The `detail` of every 5xx.
+    /// The `detail` of every 5xx except [`Error::ObjectStore`].
     pub const UPLOAD_FAILED: &str = "could not generate upload URL";
+    /// The `detail` of [`Error::ObjectStore`].
+    pub const CONFIRMATION_FAILED: &str = "could not confirm the upload";
 
     /// Returns the HTTP status of the response.
     #[must_use]
@@ -100,9 +114,17 @@ impl Error {
             Self::MissingApiKey | Self::UnknownApiKey => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::UploadToken(UploadTokenError::Invalid) => (StatusCode::FORBIDDEN, "invalid_upload_token"),
             Self::UploadToken(UploadTokenError::Expired) => (StatusCode::FORBIDDEN, "upload_token_expired"),
+            Self::ObjectKeyNotGranted { .. } => (StatusCode::FORBIDDEN, "key_not_granted"),
+            Self::NotUploaded => (StatusCode::NOT_FOUND, "not_uploaded"),
             Self::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::ApiKeysUnavailable(_)
+            Self::ObjectStore(
+                ObjectStoreError::Timeout | ObjectStoreError::Failed { .. } | ObjectStoreError::Unreachable(_),
+            ) => (StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable"),
+            Self::ObjectStore(
+                ObjectStoreError::Rejected { .. } | ObjectStoreError::Unreadable(_) | ObjectStoreError::Incomplete,
+            )
+            | Self::ApiKeysUnavailable(_)
             | Self::CredentialsUnavailable(_)
             | Self::PresignedPost(_)
             | Self::PresignedUrl(_)

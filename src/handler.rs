@@ -13,7 +13,7 @@ use lambda_http::{
     request::RequestContext,
 };
 use tokio::time::timeout;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
@@ -29,12 +29,12 @@ use crate::{
 };
 
 /// The time limit of a request. It is less than the `Timeout` in `template.yaml`, so that the caller gets a response
-/// and the log gets a line before Lambda ends the process. Reading the API keys has a time limit of its own; fetching
-/// credentials has none.
+/// and the log gets a line before Lambda ends the process. Reading the API keys and asking S3 have time limits of their
+/// own; fetching credentials has none.
 pub const TIME_LIMIT: Duration = Duration::from_secs(8);
 
-/// Responds to any request within [`TIME_LIMIT`], and logs one `info` line, which also carries the metrics. For a 5xx,
-/// an `error` line precedes it.
+/// Responds to any request within [`TIME_LIMIT`], and logs one `info` line, which also carries the metrics. An `error`
+/// line precedes it for a 500, and a `warn` line for a 503.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     let now = (app.nondeterminism.now)();
     let id = (app.nondeterminism.new_id)();
@@ -43,12 +43,12 @@ pub async fn handle(app: &App, request: Request) -> Response<Body> {
 
     let mut record = Record {
         is_cold_start: app.is_cold.swap(false, Ordering::Relaxed),
-        path: route::match_path(request.raw_http_path()),
+        path: route::match_path(route::served(app), request.raw_http_path()),
         ..Record::default()
     };
     let in_time = timeout(TIME_LIMIT, reply(app, &request, &mut record, now, id));
-    // A panic breaks no invariant: in `app`, only the key store changes, where a read that panics just delays the next one,
-    // and `record` is only logged.
+    // A panic breaks no invariant. In `app`, only two things change: the key store, where a read that panics just delays the
+    // next one, and the client of the object store, which exists or does not. `record` is only logged.
     let outcome = match AssertUnwindSafe(in_time).catch_unwind().await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Error::TimedOut { limit: TIME_LIMIT }),
@@ -75,7 +75,7 @@ struct Record {
 }
 
 async fn reply(app: &App, request: &Request, record: &mut Record, now: SystemTime, id: Uuid) -> Result<Reply, Error> {
-    let route = route::find(record.path, request.method())?;
+    let route = route::find(route::served(app), record.path, request.method())?;
     let call = Call { app, body: request.body(), now, id };
     match route.endpoint {
         Endpoint::Open(serve) => Ok(serve(call)),
@@ -123,8 +123,14 @@ fn log_request(
         key_set_age_seconds: record.key_set.and_then(|key_set| key_set.age).map(|age| age.as_secs()),
         failed_refreshes: record.key_set.map(|key_set| key_set.failed_reads),
     };
-    if let Some(error) = error.filter(|error| error.status().is_server_error()) {
-        error!(request_id, api_request_id, error = %Chain(error), "request failed");
+    match error {
+        Some(error) if error.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            warn!(request_id, api_request_id, error = %Chain(error), "request failed");
+        }
+        Some(error) if error.status().is_server_error() => {
+            error!(request_id, api_request_id, error = %Chain(error), "request failed");
+        }
+        _ => {}
     }
     info!(
         function_name,

@@ -10,6 +10,7 @@
 //! | the API key is looked up in the key set | [`auth`], with the key set that [`key_store`] keeps |
 //! | the endpoint parses the body | [`endpoints`], with [`body`], [`limits`], [`content`] and [`object_key`] |
 //! | the grant is signed | [`presigned_post`] or [`presigned_url`], and [`upload_token`] for multipart uploads |
+//! | or S3 says what has been uploaded | [`object_store`] |
 //! | the response, or the one error that the request failed with | [`response`], [`error`] |
 //! | the log line, which carries the metrics | [`logs`], [`metrics`] |
 //!
@@ -35,6 +36,7 @@ pub mod limits;
 pub mod logs;
 pub mod metrics;
 pub mod object_key;
+pub mod object_store;
 pub mod presigned_post;
 pub mod presigned_url;
 pub mod response;

@@ -25,6 +25,12 @@ pub const MAX_PREFIX_BYTES: usize = MAX_OBJECT_KEY_BYTES - ID_SEGMENT_BYTES - Fi
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKeyPrefix(String);
 
+impl fmt::Display for ObjectKeyPrefix {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 impl ObjectKeyPrefix {
     /// Parses a prefix such as `tmp/` or `uploads/incoming/`.
     ///
@@ -79,6 +85,20 @@ impl ObjectKey {
         let is_object_key =
             text.len() <= MAX_OBJECT_KEY_BYTES && text.len() > prefix.0.len() && text.starts_with(&prefix.0);
         is_object_key.then(|| Self(text.to_owned()))
+    }
+
+    /// Returns an object key that a grant with this prefix can have, as [`ObjectKey::new`] builds it.
+    ///
+    /// The prefix must be followed by an id, and by nothing else or a file name. So object keys below a longer prefix,
+    /// which belong to another caller, are not accepted, unless that prefix continues with an id itself.
+    #[must_use]
+    pub fn granted(prefix: &ObjectKeyPrefix, text: &str) -> Option<Self> {
+        let object_key = Self::below(prefix, text)?;
+        let rest = text.strip_prefix(&prefix.0)?;
+        let (id, file_name) = rest.split_once('/').map_or((rest, None), |(id, name)| (id, Some(name)));
+        let is_id = Uuid::try_parse(id).is_ok_and(|uuid| uuid.hyphenated().to_string() == id);
+        let is_file_name = file_name.is_none_or(|name| FileName::parse(name, prefix.max_file_name_bytes()).is_ok());
+        (is_id && is_file_name).then_some(object_key)
     }
 
     /// Returns the object key, not encoded.
@@ -161,6 +181,45 @@ mod tests {
             "a/b/00000000-0000-0000-0000-000000000000/é.png"
         );
         assert_eq!(ObjectKey::new(&prefix, Uuid::nil(), None).as_str(), "a/b/00000000-0000-0000-0000-000000000000");
+    }
+
+    #[test]
+    fn recognizes_object_keys_that_a_grant_can_have() {
+        let prefix = ObjectKeyPrefix::parse("tmp/ab/").unwrap();
+        let id = "108713b0-1f81-42cf-a16c-c83b1d4d4148";
+        let longest = "図".repeat((1024 - "tmp/ab/".len() - id.len() - 1) / 3);
+
+        for rest in [id, &format!("{id}/a"), &format!("{id}/図 $+%2F😀"), &format!("{id}/...")] {
+            let text = format!("tmp/ab/{rest}");
+            assert_eq!(ObjectKey::granted(&prefix, &text), Some(ObjectKey(text)));
+        }
+        for text in [
+            "",
+            "tmp/ab/",
+            "tmp/ab/a",
+            "tmp/ab/../ab/a",
+            id,
+            &format!("tmp/{id}"),
+            &format!("tmp/a/{id}"),
+            &format!("tmp/ab{id}"),
+            &format!("tmp/abc/{id}"),
+            &format!("/tmp/ab/{id}"),
+            &format!("TMP/ab/{id}"),
+            &format!("tmp/ab/c/{id}/a"),
+            &format!("tmp/ab//{id}"),
+            &format!("tmp/ab/{id}/"),
+            &format!("tmp/ab/{id}/a/b"),
+            &format!("tmp/ab/{id}/../../cd/{id}"),
+            &format!("tmp/ab/{}", id.to_uppercase()),
+            &format!("tmp/ab/{}", id.replace('-', "")),
+            &format!("tmp/ab/{{{id}}}"),
+            &format!("tmp/ab/{id}/.."),
+            &format!("tmp/ab/{id}/a\nb"),
+            &format!("tmp/ab/{id}/${{a}}"),
+            &format!("tmp/ab/{id}/{longest}"),
+        ] {
+            assert_eq!(ObjectKey::granted(&prefix, text), None, "{text:?}");
+        }
     }
 
     #[test]

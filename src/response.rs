@@ -4,7 +4,7 @@ use lambda_http::{
     Body, Response,
     http::{
         HeaderValue, StatusCode,
-        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use serde::Serialize;
@@ -18,6 +18,8 @@ use crate::{
 const BODY_CAPACITY: usize = 4096;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// When a caller may try again after a 503, in seconds: S3 needs a moment to recover or to scale.
+const RETRY_AFTER_SECS: HeaderValue = HeaderValue::from_static("5");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Returns a 200 response with a JSON body.
@@ -35,7 +37,11 @@ pub fn problem(error: &Error) -> Response<Body> {
         title: status.canonical_reason(),
         status: status.as_u16(),
         code: error.code(),
-        detail: if status.is_server_error() { Error::UPLOAD_FAILED.to_owned() } else { error.to_string() },
+        detail: match error {
+            Error::ObjectStore(_) => Error::CONFIRMATION_FAILED.to_owned(),
+            _ if status.is_server_error() => Error::UPLOAD_FAILED.to_owned(),
+            _ => error.to_string(),
+        },
         details: match error {
             Error::Body(BodyError::Fields(fields)) => Some(Details { fields }),
             _ => None,
@@ -48,6 +54,9 @@ pub fn problem(error: &Error) -> Response<Body> {
         }
         Error::MethodNotAllowed { allow } => {
             response.headers_mut().extend(HeaderValue::from_str(allow).ok().map(|allow| (ALLOW, allow)));
+        }
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECS);
         }
         _ => {}
     }

@@ -4,17 +4,22 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use lambda_http::http::Method;
 
 use crate::{
+    app::App,
     auth::Authenticated,
-    endpoints::{Call, Reply, healthz::healthz, media, presign, uploads, uploads_sign},
+    endpoints::{Call, Reply, confirm::confirm, healthz::healthz, media, presign, uploads, uploads_sign},
     error::Error,
 };
 
-/// Every route. A 404 lists them in this order, without HEAD.
-pub static ROUTES: [Route; 6] = [
+/// The route that is served only if the settings allow confirmation.
+const CONFIRM: &str = "/v1/uploads/confirm";
+
+/// Every route. A 404 lists those that are served in this order, without HEAD.
+pub static ROUTES: [Route; 7] = [
     Route::new(Method::POST, "/media/", |call, by| media::grant(call, &by.caller.limits).boxed()),
     Route::new(Method::POST, "/v1/assets/presign", |call, by| presign::grant(call, &by.caller.limits).boxed()),
     Route::new(Method::POST, "/v1/uploads", |call, by| uploads::start(call, by).boxed()),
     Route::new(Method::POST, "/v1/uploads/sign", |call, by| uploads_sign::sign(call, by).boxed()),
+    Route::new(Method::POST, CONFIRM, |call, by| confirm(call, by).boxed()),
     Route::open(Method::GET, "/healthz", healthz),
     Route::open(Method::HEAD, "/healthz", healthz),
 ];
@@ -51,14 +56,20 @@ impl Route {
     }
 }
 
-/// Matches the end of a request's path against the table, and returns the path of the longest match, as in the table.
+/// Returns the routes that the function serves.
+pub fn served(app: &App) -> impl Iterator<Item = &'static Route> + Clone {
+    let allows_confirmation = app.object_store.is_some();
+    ROUTES.iter().filter(move |route| allows_confirmation || route.path != CONFIRM)
+}
+
+/// Matches the end of a request's path against the routes, and returns the path of the longest match, as in the table.
 ///
 /// The operator decides what comes before the match: the stage of an API, the mapping of a custom domain, a base path.
 /// A match starts at a slash, and a trailing slash makes no difference.
 #[must_use]
-pub fn match_path(path: &str) -> Option<&'static str> {
+pub fn match_path(routes: impl Iterator<Item = &'static Route>, path: &str) -> Option<&'static str> {
     let path = trim_slash(path);
-    ROUTES.iter().map(|route| route.path).filter(|known| path.ends_with(trim_slash(known))).max_by_key(|it| it.len())
+    routes.map(|route| route.path).filter(|known| path.ends_with(trim_slash(known))).max_by_key(|it| it.len())
 }
 
 /// Finds the route of a path that [`match_path`] returned.
@@ -66,18 +77,22 @@ pub fn match_path(path: &str) -> Option<&'static str> {
 /// # Errors
 ///
 /// [`Error::NotFound`] if there is no path, [`Error::MethodNotAllowed`] if the path does not support the method.
-pub fn find(path: Option<&'static str>, method: &Method) -> Result<&'static Route, Error> {
-    let path = path.ok_or_else(not_found)?;
-    let routes = || ROUTES.iter().filter(move |route| route.path == path);
-    routes().find(|route| route.method == *method).ok_or_else(|| {
-        let methods: Vec<_> = routes().map(|route| route.method.as_str()).collect();
+pub fn find(
+    routes: impl Iterator<Item = &'static Route> + Clone,
+    path: Option<&'static str>,
+    method: &Method,
+) -> Result<&'static Route, Error> {
+    let Some(path) = path else { return Err(not_found(routes)) };
+    let of_path = routes.filter(|route| route.path == path);
+    of_path.clone().find(|route| route.method == *method).ok_or_else(|| {
+        let methods: Vec<_> = of_path.map(|route| route.method.as_str()).collect();
         Error::MethodNotAllowed { allow: methods.join(", ") }
     })
 }
 
-fn not_found() -> Error {
+fn not_found(routes: impl Iterator<Item = &'static Route>) -> Error {
     // HEAD is implied by GET.
-    let listed = ROUTES.iter().filter(|route| route.method != Method::HEAD);
+    let listed = routes.filter(|route| route.method != Method::HEAD);
     let mut routes: Vec<_> = listed.map(|route| format!("`{} {}`", route.method, route.path)).collect();
     let last = routes.pop().unwrap_or_default();
     Error::NotFound { expected: format!("{} or {last}", routes.join(", ")) }
@@ -112,27 +127,27 @@ mod tests {
             ("/assets/presign", None),
             ("/v1//assets/presign", None),
         ] {
-            assert_eq!(match_path(path), expected, "{path:?}");
+            assert_eq!(match_path(ROUTES.iter(), path), expected, "{path:?}");
         }
     }
 
     #[test]
     fn finds_a_route_by_its_method() {
-        let route = find(Some("/media/"), &Method::POST).unwrap();
+        let route = find(ROUTES.iter(), Some("/media/"), &Method::POST).unwrap();
 
         assert_eq!((&route.method, route.path), (&Method::POST, "/media/"));
     }
 
     #[test]
     fn names_the_methods_of_a_path_and_the_paths_of_the_table() {
-        let other_method = find(Some("/media/"), &Method::PUT).err().unwrap();
-        let no_path = find(None, &Method::POST).err().unwrap();
+        let other_method = find(ROUTES.iter(), Some("/media/"), &Method::PUT).err().unwrap();
+        let no_path = find(ROUTES.iter(), None, &Method::POST).err().unwrap();
 
         assert_eq!(other_method.to_string(), "method not allowed; expected POST");
         assert_eq!(
             no_path.to_string(),
             "unknown path; expected `POST /media/`, `POST /v1/assets/presign`, `POST /v1/uploads`, \
-             `POST /v1/uploads/sign` or `GET /healthz`"
+             `POST /v1/uploads/sign`, `POST /v1/uploads/confirm` or `GET /healthz`"
         );
     }
 
@@ -146,7 +161,7 @@ mod tests {
     #[test]
     fn no_route_shadows_another() {
         for route in &ROUTES {
-            assert_eq!(match_path(route.path), Some(route.path));
+            assert_eq!(match_path(ROUTES.iter(), route.path), Some(route.path));
         }
     }
 }

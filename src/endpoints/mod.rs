@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 
+pub mod confirm;
 pub mod healthz;
 pub mod media;
 pub mod presign;

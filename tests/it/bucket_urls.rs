@@ -1,27 +1,48 @@
-//! The URL of the bucket, which follows the SDK's endpoint rules and is the same in both kinds of grant.
+//! The URL of the bucket, which follows the SDK's endpoint rules and is the same in both kinds of grant and in the
+//! request that confirms an upload.
+
+use std::sync::{Arc, Mutex};
 
 use aws_sdk_s3::config::Region;
+use aws_smithy_http_client::test_util::infallible_client_fn;
 use aws_types::sdk_config::Builder;
-use presigned_upload::{app::App, logs::Chain};
+use lambda_http::{Response, http::Method};
+use presigned_upload::{app::App, handler::handle, logs::Chain};
 use serde_json::json;
 
-use crate::support::app::{FIXED, config, grant_post, grant_put, sdk_config_with_api_key};
+use crate::support::{
+    app::{API_KEY, FIXED, config, grant_post, grant_put, sdk_config_with_api_key},
+    events::HttpApiEvent,
+};
 
-/// Asserts that both kinds of grant contain this bucket URL.
+/// Asserts that both kinds of grant contain this bucket URL, and that a confirmation asks it.
 async fn assert_bucket_url(
     variables: &[(&str, &str)],
     s3: Option<&str>,
     change: fn(Builder) -> Builder,
     expected: &str,
 ) {
-    let sdk_config = change(sdk_config_with_api_key(s3)).build();
-    let app = App::from_sdk_config(config(variables), &sdk_config, FIXED).await.unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let network = infallible_client_fn({
+        let asked = Arc::clone(&asked);
+        move |request| {
+            if request.method() == Method::HEAD {
+                asked.lock().unwrap().push(request.uri().to_string());
+            }
+            Response::new(json!({ "SecretString": API_KEY }).to_string())
+        }
+    });
+    let sdk_config = change(sdk_config_with_api_key(s3).http_client(network)).build();
+    let variables = [variables, &[("ALLOW_CONFIRMATION", "true")]].concat();
+    let app = App::from_sdk_config(config(&variables), &sdk_config, FIXED).await.unwrap();
 
     let post = grant_post(&app, "a.png", "image/png").await;
     let put = grant_put(&app, &json!({})).await;
 
     assert_eq!(post["url"], expected);
     assert!(put["url"].as_str().unwrap().starts_with(&format!("{expected}tmp/")), "{} {expected}", put["url"]);
+    handle(&app, HttpApiEvent::post("/v1/uploads/confirm", &put).request()).await;
+    assert_eq!(*asked.lock().unwrap(), [format!("{expected}{}", put["key"].as_str().unwrap())]);
 }
 
 #[tokio::test]

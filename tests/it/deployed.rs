@@ -4,6 +4,8 @@
 //! the function sees it (`events` tests the slash), and ignores `s3:signatureAge` and `s3:signatureversion`.
 
 use std::{
+    collections::BTreeMap,
+    convert::Infallible,
     env,
     process::Stdio,
     time::{Duration, SystemTime},
@@ -19,12 +21,21 @@ use aws_sdk_s3::{
 use aws_smithy_types::{DateTime, date_time::Format};
 use aws_types::SdkConfig;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{body::Incoming, service::service_fn};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::OnceCell};
+use tokio::{
+    process::Command,
+    sync::{OnceCell, mpsc},
+    time::timeout,
+};
 
 use crate::support::{
     client::client,
+    files::{read, yaml},
+    runtime_api::PATIENCE,
+    server::serve,
     upload::{
         Upload,
         alterations::{Objects, Server, multipart, unexpected_outcomes},
@@ -53,6 +64,12 @@ async fn limited_stack() -> &'static Stack {
         ("CorsAllowedOrigins", origins.as_str()),
     ];
     STACK.get_or_init(|| Stack::deploy("e2e-limited", &parameters)).await
+}
+
+/// A stack that confirms uploads, shared by the tests that do not update it.
+async fn confirming_stack() -> &'static Stack {
+    static STACK: OnceCell<Stack> = OnceCell::const_new();
+    STACK.get_or_init(|| Stack::deploy("e2e-confirming", &[("AllowConfirmation", "true")])).await
 }
 
 /// A deployed stack: its outputs, and the API key that it generated.
@@ -284,6 +301,41 @@ async fn grants_uploads_with_and_without_a_trailing_slash() {
 
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
+async fn confirms_what_has_been_uploaded_if_it_is_allowed() {
+    let (stack, other) = (confirming_stack().await, default_stack().await);
+    let body = json!({ "fileName": "図面 $ + 100% 👩🏽‍🚀.png", "fileType": "image/png" });
+    let (form, url) = (stack.grant("/media/", &body).await, stack.grant("/v1/assets/presign", &body).await);
+    let outcome = async |stack: &Stack, object_key: &Value| {
+        let response = stack.request_grant("/v1/uploads/confirm", &json!({ "key": object_key })).await;
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+
+    for (object_key, upload) in [(&form["fileKey"], post(&form, file())), (&url["key"], put(&url, file()))] {
+        let (status, missing) = outcome(stack, object_key).await;
+        assert_eq!((status, &missing["code"]), (404, &json!("not_uploaded")));
+        assert!(upload.send().await.unwrap().status().is_success());
+
+        let confirmed = outcome(stack, object_key).await;
+
+        let head = s3(&root()).head_object().bucket(&stack.bucket).key(object_key.as_str().unwrap());
+        let head = head.send().await.unwrap();
+        let stored = json!({
+            "key": object_key,
+            "size": file().len(),
+            "type": "image/png",
+            "etag": head.e_tag().unwrap(),
+            "lastModified": head.last_modified().unwrap().fmt(Format::DateTime).unwrap(),
+        });
+        assert_eq!(confirmed, (200, stored));
+    }
+    let (status, foreign) = outcome(stack, &json!("kept/108713b0-1f81-42cf-a16c-c83b1d4d4148")).await;
+    assert_eq!((status, &foreign["code"]), (403, &json!("key_not_granted")));
+    let (status, not_served) = outcome(other, &form["fileKey"]).await;
+    assert_eq!((status, &not_served["code"]), (404, &json!("not_found")));
+}
+
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
 async fn logs_the_metrics_of_a_grant_but_no_secret() {
     let stack = default_stack().await;
     let grant = stack.grant_post().await;
@@ -349,6 +401,7 @@ async fn role_can_only_write_under_the_prefix_and_read_its_secret() {
         ("write next to the prefix", code(&put("tmp").send().await.unwrap_err())),
         ("read", code(&s3.get_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
         ("list", code(&s3.list_objects_v2().bucket(bucket).send().await.unwrap_err())),
+        ("list the prefix", code(&s3.list_objects_v2().bucket(bucket).prefix("tmp/").send().await.unwrap_err())),
         ("delete", code(&s3.delete_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
         ("list buckets", code(&s3.list_buckets().send().await.unwrap_err())),
         ("read another secret", code(&get_secret.send().await.unwrap_err())),
@@ -361,7 +414,37 @@ async fn role_can_only_write_under_the_prefix_and_read_its_secret() {
     assert_eq!(stack.stored(&json!("tmp/a")).await, Some(b"a".to_vec()));
 }
 
-/// Deploys a stack of its own, to give its role more permissions.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn role_that_confirms_can_only_read_and_list_under_the_prefix() {
+    let stack = confirming_stack().await;
+    let (s3, of_root, bucket) = (s3(&stack.role_credentials().await), s3(&root()), stack.bucket.as_str());
+    for object_key in ["tmp/a", "other/a"] {
+        let body = ByteStream::from_static(b"a");
+        of_root.put_object().bucket(bucket).key(object_key).body(body).send().await.unwrap();
+    }
+    let get = |object_key: &str| s3.get_object().bucket(bucket).key(object_key).send();
+    let list = |prefix: Option<&str>| s3.list_objects_v2().bucket(bucket).set_prefix(prefix.map(str::to_owned)).send();
+
+    get("tmp/a").await.unwrap();
+    list(Some("tmp/")).await.unwrap();
+    list(Some("tmp/a")).await.unwrap();
+    let denied = [
+        ("read elsewhere", code(&get("other/a").await.unwrap_err())),
+        ("list everything", code(&list(None).await.unwrap_err())),
+        ("list with an empty prefix", code(&list(Some("")).await.unwrap_err())),
+        ("list elsewhere", code(&list(Some("other/")).await.unwrap_err())),
+        ("list next to the prefix", code(&list(Some("tmp")).await.unwrap_err())),
+        ("list versions", code(&s3.list_object_versions().bucket(bucket).prefix("tmp/").send().await.unwrap_err())),
+        ("delete", code(&s3.delete_object().bucket(bucket).key("tmp/a").send().await.unwrap_err())),
+    ];
+
+    for (what, code) in denied {
+        assert_eq!(code, "AccessDenied", "{what}");
+    }
+}
+
+/// Deploys stacks of its own, to give their roles more permissions.
 ///
 /// For a session of a role, `aws:PrincipalArn` is the ARN of the role on AWS, but that of the session on the local AWS.
 /// So this test puts the ARN of the session into the policy.
@@ -369,7 +452,15 @@ async fn role_can_only_write_under_the_prefix_and_read_its_secret() {
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
 async fn bucket_policy_confines_the_role_to_the_prefix() {
-    let stack = Stack::deploy("e2e-widened", &[]).await;
+    for (name, may_list) in [("e2e-widened", false), ("e2e-widened-confirming", true)] {
+        let stack = Stack::deploy(name, &[("AllowConfirmation", &may_list.to_string())]).await;
+        assert_confined(&stack, may_list).await;
+    }
+}
+
+/// Lets the role do everything, and asserts that the bucket policy still confines it to the prefix, and whether it may
+/// list that.
+async fn assert_confined(stack: &Stack, may_list: bool) {
     let everything = json!({
         "Version": "2012-10-17",
         "Statement": [{ "Effect": "Allow", "Action": "s3:*", "Resource": "*" }],
@@ -390,7 +481,12 @@ async fn bucket_policy_confines_the_role_to_the_prefix() {
     s3.get_object().bucket(bucket).key("tmp/a").send().await.unwrap();
 
     assert_eq!(code(&put("a").send().await.unwrap_err()), "AccessDenied");
-    assert_eq!(code(&s3.list_objects_v2().bucket(bucket).send().await.unwrap_err()), "AccessDenied");
+    assert_eq!(code(&s3.get_bucket_policy().bucket(bucket).send().await.unwrap_err()), "AccessDenied");
+    let list = |prefix: Option<&str>| s3.list_objects_v2().bucket(bucket).set_prefix(prefix.map(str::to_owned)).send();
+    for prefix in [None, Some(""), Some("tmp"), Some("other/")] {
+        assert_eq!(code(&list(prefix).await.unwrap_err()), "AccessDenied", "{prefix:?}");
+    }
+    assert_eq!(list(Some("tmp/")).await.is_ok(), may_list);
 }
 
 #[tokio::test]
@@ -596,10 +692,99 @@ async fn accepts_only_the_multipart_upload_that_was_granted() {
     assert!(stack.stored(&resumed).await.is_some_and(|object| object == large_file()));
 }
 
+/// Replaces the references in a part of the template.
+fn resolve(part: &Value, references: &BTreeMap<&str, Value>) -> Value {
+    match part {
+        Value::Array(items) => items.iter().map(|item| resolve(item, references)).collect(),
+        Value::Object(members) => match members.iter().next() {
+            Some((function, name)) if ["Ref", "Fn::GetAtt"].contains(&function.as_str()) => {
+                references[name.as_str().unwrap()].clone()
+            }
+            Some((function, text)) if function == "Fn::Sub" => {
+                let replace = |text: String, (name, value): (&&str, &Value)| {
+                    text.replace(&format!("${{{name}}}"), value.as_str().unwrap())
+                };
+                json!(references.iter().fold(text.as_str().unwrap().to_owned(), replace))
+            }
+            _ => members.iter().map(|(name, member)| (name.clone(), resolve(member, references))).collect(),
+        },
+        _ => part.clone(),
+    }
+}
+
+/// Serves a webhook; returns its URL, and the header `Authorization` and the body of each request.
+async fn webhook() -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
+    let (sender, requests) = mpsc::unbounded_channel();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let sender = sender.clone();
+        async move {
+            assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/uploaded"));
+            let authorization = request.headers()["authorization"].to_str().unwrap().to_owned();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            sender.send((authorization, serde_json::from_slice(&body).unwrap())).unwrap();
+            Ok::<_, Infallible>(hyper::Response::new(Empty::<&[u8]>::new()))
+        }
+    });
+    (format!("http://{}/uploaded", serve(service).await), requests)
+}
+
+/// The CloudFormation of the local AWS lacks connections and API destinations, so this test creates them from the
+/// properties in the template. The local AWS does not repeat a failed request, and has no dead-letter queues.
+#[tokio::test]
+#[ignore = "needs a local AWS: make e2e"]
+async fn webhook_receives_each_completed_upload() {
+    let stack = Stack::deploy("e2e-webhook", &[]).await;
+    let (url, mut requests) = webhook().await;
+    let rule = stack.physical_id("UploadRule").await;
+    let without_webhook = call("events", "list_targets_by_rule", json!({ "Rule": rule })).await;
+    let template = yaml(&read("template.yaml"));
+    let properties = |id: &str| &template["Resources"][id]["Properties"];
+    let mut references = BTreeMap::from([
+        ("AWS::StackName", json!(stack.name)),
+        ("CompletionWebhookUrl", json!(url)),
+        ("CompletionWebhookToken", json!("0123456789abcdef")),
+        ("CompletionWebhookRole.Arn", json!("arn:aws:iam::000000000000:role/e2e-webhook")),
+        ("CompletionWebhookDeadLetters.Arn", json!("arn:aws:sqs:eu-central-1:000000000000:e2e-webhook")),
+    ]);
+    for (attribute, operation, arn) in [
+        ("CompletionWebhookConnection.Arn", "create_connection", "ConnectionArn"),
+        ("CompletionWebhookDestination.Arn", "create_api_destination", "ApiDestinationArn"),
+    ] {
+        let mut arguments = resolve(properties(attribute.trim_end_matches(".Arn")), &references);
+        arguments["Name"] = json!(stack.name);
+        let created = call("events", operation, arguments).await;
+        references.insert(attribute, created[arn].clone());
+    }
+    let targets = resolve(&properties("UploadRule")["Targets"]["Fn::If"][1], &references);
+    let put_targets = call("events", "put_targets", json!({ "Rule": rule, "Targets": targets })).await;
+    let name = r#"","time":"<time>"} $1 + 100% 'ü' 📷.png"#;
+    let body = json!({ "fileName": name, "fileType": "image/png" });
+
+    let (form, put_url) = (stack.grant("/media/", &body).await, stack.grant("/v1/assets/presign", &body).await);
+    for (upload, object_key) in [(post(&form, file()), &form["fileKey"]), (put(&put_url, file()), &put_url["key"])] {
+        assert!(status(upload).await.is_success(), "{object_key}");
+        let object_key = object_key.as_str().unwrap();
+        let stored = s3(&root()).head_object().bucket(&stack.bucket).key(object_key).send().await.unwrap();
+        let (authorization, body) = timeout(PATIENCE, requests.recv()).await.unwrap().unwrap();
+
+        let (sequencer, time) = (&body["object"]["sequencer"], &body["time"]);
+        assert!(DateTime::from_str(time.as_str().unwrap(), Format::DateTime).is_ok(), "{body}");
+        assert!(sequencer.is_string(), "{body}");
+        let etag = stored.e_tag().unwrap().trim_matches('"');
+        let object = json!({ "key": object_key, "size": file().len(), "etag": etag, "sequencer": sequencer });
+        assert_eq!(body, json!({ "object": object, "time": time }));
+        assert!(object_key.ends_with(name), "{object_key}");
+        assert_eq!(authorization, "Bearer 0123456789abcdef");
+    }
+    assert_eq!(put_targets["FailedEntryCount"], 0);
+    assert_eq!(without_webhook["Targets"], json!([]));
+    assert!(requests.is_empty());
+}
+
 #[tokio::test]
 #[ignore = "needs a local AWS: make e2e"]
 async fn responses_match_openapi_yaml() {
-    let stack = default_stack().await;
+    let stack = confirming_stack().await;
     let authorization = format!("Authorization: Bearer {}", stack.api_key);
 
     for authorization in [Some(authorization.as_str()), None] {

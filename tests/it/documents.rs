@@ -20,9 +20,10 @@ use presigned_upload::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    app::{API_KEY, Endpoints, FIXED, app, config, json_of, sdk_config},
+    app::{API_KEY, Endpoints, FIXED, app, config, confirming_app, json_of, sdk_config},
     events::{HttpApiEvent, request},
     files::{read, yaml},
+    s3_head::{HeadResponse, S3Head, STORED},
     upload::alterations::{BOUND_URL_ALTERATIONS, FORM_ALTERATIONS, URL_ALTERATIONS},
 };
 
@@ -335,9 +336,18 @@ fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 async fn replay(path: &str, method: &str, example: &str, requests: &Value) -> Response<Body> {
     let request = |name: &str| requests.pointer(&format!("/{name}/value")).map_or_else(String::new, Value::to_string);
     let a_day_later = || (FIXED.now)() + Duration::from_hours(24);
-    let working = app(&[], None, FIXED).await;
+    let working = app(&[("ALLOW_CONFIRMATION", "true")], None, FIXED).await;
     let (app, method, authorization, body) = match example {
         "altered" => (working, method, Some(API_KEY), request("signed").replace("v1.", "v2.")),
+        "confirmed" | "notUploaded" | "refused" | "unavailable" => {
+            let s3 = S3Head::start(match example {
+                "confirmed" => HeadResponse::Object(STORED.to_vec()),
+                "notUploaded" => HeadResponse::DeleteMarker,
+                "refused" => HeadResponse::Status(StatusCode::FORBIDDEN),
+                _ => HeadResponse::Status(StatusCode::SERVICE_UNAVAILABLE),
+            });
+            (confirming_app(&s3.await.url, &[]).await, method, Some(API_KEY), request("confirmed"))
+        }
         "expired" => {
             let app = app(&[], None, Nondeterminism { now: a_day_later, ..FIXED }).await;
             (app, method, Some(API_KEY), request("signed"))
@@ -347,6 +357,8 @@ async fn replay(path: &str, method: &str, example: &str, requests: &Value) -> Re
             let body = json!({ "fileName": "../secrets.txt", "fileType": "image/*", "fileSize": 6 });
             (working, method, Some(API_KEY), body.to_string())
         }
+        "notGranted" => (working, method, Some(API_KEY), request("confirmed").replace("tmp/", "tmp/shop/")),
+        "notServed" => (app(&[], None, FIXED).await, method, Some(API_KEY), request("confirmed")),
         "otherMethod" => (working, "put", Some(API_KEY), String::new()),
         "tooLong" => (working, method, Some(API_KEY), "a".repeat(MAX_BYTES + 1)),
         "withoutApiKey" => (working, method, None, String::new()),
@@ -360,7 +372,7 @@ async fn replay(path: &str, method: &str, example: &str, requests: &Value) -> Re
 /// Returns the function with a Secrets Manager that cannot be reached.
 async fn app_without_api_keys() -> App {
     let nowhere = Endpoints { s3: None, secrets_manager: Some("http://127.0.0.1:1".to_owned()) };
-    App::from_sdk_config(config(&[]), &sdk_config(nowhere).build(), FIXED).await.unwrap()
+    App::from_sdk_config(config(&[("ALLOW_CONFIRMATION", "true")]), &sdk_config(nowhere).build(), FIXED).await.unwrap()
 }
 
 #[tokio::test]
@@ -377,7 +389,11 @@ async fn examples_in_openapi_yaml_match_the_responses() {
                 let Some((content_type, content)) = content.and_then(|content| content.iter().next()) else { continue };
                 for (example, expected) in content["examples"].as_object().unwrap() {
                     // It comes from API Gateway, or is that of other paths.
-                    let of_other_paths = [("otherMethod", "/healthz"), ("invalid", "/v1/uploads/sign")];
+                    let of_other_paths = [
+                        ("otherMethod", "/healthz"),
+                        ("invalid", "/v1/uploads/sign"),
+                        ("invalid", "/v1/uploads/confirm"),
+                    ];
                     if example == "throttled" || of_other_paths.contains(&(example.as_str(), path.as_str())) {
                         continue;
                     }
@@ -397,6 +413,7 @@ async fn examples_in_openapi_yaml_match_the_responses() {
     let expected = [
         "get 200 healthy",
         "post 200 bound",
+        "post 200 confirmed",
         "post 200 image",
         "post 200 named",
         "post 200 signed",
@@ -405,9 +422,14 @@ async fn examples_in_openapi_yaml_match_the_responses() {
         "post 401 withoutApiKey",
         "post 403 altered",
         "post 403 expired",
+        "post 403 notGranted",
+        "post 404 notServed",
+        "post 404 notUploaded",
         "post 405 otherMethod",
         "post 413 tooLong",
         "post 500 failed",
+        "post 500 refused",
+        "post 503 unavailable",
     ];
     assert_eq!(Vec::from_iter(&replayed), expected);
 }

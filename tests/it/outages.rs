@@ -1,4 +1,4 @@
-//! The binary while Secrets Manager, the credentials or Lambda fail: it recovers without a restart, logs the cause, and
+//! The binary while Secrets Manager, S3, the credentials or Lambda fail: it recovers without a restart, logs the cause, and
 //! reveals no secret, which [`Instance`] asserts in every test.
 
 use std::{
@@ -20,8 +20,9 @@ use tokio::{process::Command, time::timeout};
 use crate::support::{
     app::{API_KEY, SECRET_ACCESS_KEY, SESSION_TOKEN},
     events::{HttpApiEvent, event},
-    instance::{CREDENTIALS_TOKEN, Instance, LAMBDA_TIMEOUT, ROTATED_API_KEY, WRONG_API_KEY, without_time},
+    instance::{CREDENTIALS_TOKEN, Instance, LAMBDA_TIMEOUT, ROTATED_API_KEY, WRONG_API_KEY, body, without_time},
     runtime_api::{Delivery, PATIENCE, REQUEST_ID},
+    s3_head::{HeadResponse, S3Head, STORED},
     secrets_manager::{SecretResponse, SecretsManager},
     server::serve,
 };
@@ -229,6 +230,126 @@ async fn assert_serves_last_key_set(Outage { response, cause }: Outage) {
 #[tokio::test]
 async fn serves_the_last_key_set_through_every_outage_of_secrets_manager() {
     join_all(outages().into_iter().map(assert_serves_last_key_set)).await;
+}
+
+/// Starts an instance that confirms uploads to the S3 server with this URL.
+async fn start_confirming(s3_url: &str) -> Instance {
+    let variables = [("ALLOW_CONFIRMATION", "true"), ("S3_FORCE_PATH_STYLE", "true"), ("AWS_ENDPOINT_URL_S3", s3_url)];
+    Instance::start(SecretsManager::start(API_KEY).await, &variables).await
+}
+
+fn confirmation() -> String {
+    let body = json!({ "key": "tmp/108713b0-1f81-42cf-a16c-c83b1d4d4148/a secret name.png" });
+    HttpApiEvent::post("/v1/uploads/confirm", &body).to_string()
+}
+
+/// Asserts the problem in the response to a confirmation.
+#[track_caller]
+fn assert_not_confirmed(response: &Value, context: &str, status: u16) {
+    let (title, code, retry_after) = match status {
+        503 => ("Service Unavailable", "storage_unavailable", json!("5")),
+        _ => ("Internal Server Error", "internal_error", Value::Null),
+    };
+    let detail = "could not confirm the upload";
+    let problem = json!({ "type": "about:blank", "title": title, "status": status, "code": code, "detail": detail });
+    assert_eq!((&response["statusCode"], body(response)), (&json!(status), problem), "{context}");
+    assert_eq!(response["headers"]["retry-after"], retry_after, "{context}");
+}
+
+/// A failure of S3: its response, how often the function asks, and the status and the cause that follow.
+type S3Outage = (HeadResponse, usize, u16, String);
+
+/// Returns every way in which a confirmation can fail.
+fn s3_outages() -> Vec<S3Outage> {
+    let without = |name: &str| STORED.into_iter().filter(|header| header.0 != name).collect();
+    let with = |name, value| HeadResponse::Object([without(name), vec![(name, value)]].concat());
+    let failed = [500, 502, 503, 504, 429].map(|status| {
+        let attempts = if status == 429 { 1 } else { 2 };
+        let status = StatusCode::from_u16(status).unwrap();
+        (HeadResponse::Status(status), attempts, 503, format!("S3 failed with status {}", status.as_u16()))
+    });
+    let rejected = [400, 403, 301].map(|status| {
+        let cause = format!(
+            "S3 rejected the request with status {status}; check AllowConfirmation, the bucket policy and the KMS key"
+        );
+        (HeadResponse::Status(StatusCode::from_u16(status).unwrap()), 1, 500, cause)
+    });
+    let incomplete = ["ETag", "Last-Modified"].map(|name| {
+        let cause = "the response from S3 has no size, ETag or time".to_owned();
+        (HeadResponse::Object(without(name)), 1, 500, cause)
+    });
+    let disconnected = "could not reach S3: other: client error (SendRequest): \
+                        connection closed before message completed";
+    let unreadable = "S3 returned an unreadable response: unhandled error: \
+                      Failed to parse LastModified from header `Last-Modified`";
+    let others = [
+        (with("Last-Modified", b"yesterday"), 1, 500, unreadable.to_owned()),
+        (HeadResponse::Hang, 2, 503, "no response from S3 within 3 s".to_owned()),
+        (HeadResponse::Disconnect, 2, 503, disconnected.to_owned()),
+    ];
+    failed.into_iter().chain(rejected).chain(incomplete).chain(others).collect()
+}
+
+async fn assert_reports_s3_outage((response, attempts, status, cause): S3Outage) {
+    let s3 = S3Head::start(response.clone()).await;
+    let mut function = start_confirming(&s3.url).await;
+    let context = format!("{response:?}");
+
+    assert_not_confirmed(&function.response_to(&confirmation()).await, &context, status);
+    assert_eq!(s3.take_requests().len(), attempts, "{context}");
+    assert_statuses(&mut function, &context, &[(POST, API_KEY, 200), (PUT, API_KEY, 200)]).await;
+    s3.respond(HeadResponse::Object(STORED.to_vec()));
+    assert_eq!(function.response_to(&confirmation()).await["statusCode"], 200, "{context}");
+
+    let lines = function.kill().await;
+    assert!(!Value::from(lines.as_slice()).to_string().contains("a secret name"), "{context}");
+    let (level, other_level) = if status == 503 { ("WARN", "ERROR") } else { ("ERROR", "WARN") };
+    let mut line = request_failed(&format!("could not confirm the upload: {cause}"));
+    line["level"] = json!(level);
+    assert_eq!(lines_of(level, &lines), [line], "{context}");
+    assert_eq!(lines_of(other_level, &lines), [Value::Null; 0], "{context}");
+    let requests: Vec<_> = lines.iter().filter(|line| line["route"] == "/v1/uploads/confirm").collect();
+    assert_eq!((&requests[0]["status"], &requests[0]["errors"]), (&json!(status), &json!(1)), "{context}");
+    assert!(requests[0]["duration_ms"].as_f64().unwrap() < 4000.0, "{context}");
+    assert!(requests.iter().all(|line| line.get("granted").is_none()), "{context}");
+}
+
+#[tokio::test]
+async fn reports_every_outage_of_s3_and_recovers() {
+    join_all(s3_outages().into_iter().map(assert_reports_s3_outage)).await;
+}
+
+#[tokio::test]
+async fn reports_an_s3_that_refuses_connections() {
+    let mut function = start_confirming("http://127.0.0.1:1").await;
+
+    assert_not_confirmed(&function.response_to(&confirmation()).await, "refused", 503);
+
+    let lines = function.kill().await;
+    let [line] = &lines_of("WARN", &lines)[..] else { panic!("{lines:?}") };
+    let error = line["error"].as_str().unwrap();
+    assert!(error.starts_with("could not confirm the upload: could not reach S3: "), "{error}");
+    assert!(error.contains("Connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn asks_s3_again_after_one_failure() {
+    let s3 = S3Head::start(HeadResponse::Object(STORED.to_vec())).await;
+    let mut function = start_confirming(&s3.url).await;
+
+    for failure in [
+        HeadResponse::Disconnect,
+        HeadResponse::Hang,
+        HeadResponse::Status(StatusCode::SERVICE_UNAVAILABLE),
+        HeadResponse::Status(StatusCode::INTERNAL_SERVER_ERROR),
+    ] {
+        s3.respond_once(failure.clone());
+
+        let response = function.response_to(&confirmation()).await;
+
+        assert_eq!(response["statusCode"], 200, "{failure:?}");
+        assert_eq!(s3.take_requests().len(), 2, "{failure:?}");
+    }
 }
 
 /// The credentials endpoint of a function that was restored from a snapshot, whose credentials rotate while it runs.

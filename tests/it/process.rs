@@ -10,6 +10,7 @@ use crate::support::{
     events::{HttpApiEvent, event},
     instance::{Instance, WRONG_API_KEY, body, without_time},
     runtime_api::REQUEST_ID,
+    s3_head::{HeadResponse, S3Head, STORED},
     secrets_manager::{SecretResponse, SecretsManager},
     server::serve_over_tls,
 };
@@ -199,6 +200,30 @@ async fn logs_one_line_for_each_request_of_a_multipart_upload() {
             ),
         ]
     );
+}
+
+#[tokio::test]
+async fn logs_one_line_for_each_confirmation() {
+    let s3 = S3Head::start(HeadResponse::Object(STORED.to_vec())).await;
+    let variables =
+        [("ALLOW_CONFIRMATION", "true"), ("S3_FORCE_PATH_STYLE", "true"), ("AWS_ENDPOINT_URL_S3", s3.url.as_str())];
+    let mut function = start_with_storefront(&variables).await;
+    let confirm =
+        |object_key: &str| HttpApiEvent::post("/v1/uploads/confirm", &json!({ "key": object_key })).to_string();
+
+    function.response_to(&confirm("tmp/108713b0-1f81-42cf-a16c-c83b1d4d4148")).await;
+    s3.respond(HeadResponse::DeleteMarker);
+    function.response_to(&confirm("tmp/108713b0-1f81-42cf-a16c-c83b1d4d4148")).await;
+
+    let lines: Vec<_> = function.kill().await.into_iter().skip(1).map(without_time).collect();
+    let confirmed = json!({ "route": "/v1/uploads/confirm", "caller": "storefront" });
+    let mut not_uploaded = confirmed.clone();
+    not_uploaded["errors"] = json!(1);
+    not_uploaded["code"] = json!("not_uploaded");
+    not_uploaded["reason"] = json!("nothing has been uploaded with this object key");
+    let mut first = request_line("POST", 200, &confirmed);
+    first["cold_start"] = json!(1);
+    assert_eq!(lines, [first, request_line("POST", 404, &not_uploaded)]);
 }
 
 /// Returns the metrics that CloudWatch reads from a line, once for each set of dimensions, with their values and units.

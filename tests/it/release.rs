@@ -59,7 +59,8 @@ fn git(arguments: &[&str], folder: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Copies the files of the project, as they are now, to a repository of their own with one commit.
+/// Copies the files of the project, as they are now, to a repository of their own with one commit. The changelog of the
+/// copy has nothing under "Unreleased".
 fn copy_of_project() -> TempDir {
     let copy = TempDir::new().unwrap();
     let paths = git(&["ls-files", "--cached", "--others", "--exclude-standard"], Path::new(PROJECT));
@@ -68,6 +69,10 @@ fn copy_of_project() -> TempDir {
         fs::create_dir_all(target.parent().unwrap()).unwrap();
         fs::copy(Path::new(PROJECT).join(path), target).unwrap();
     }
+    let changelog = read("CHANGELOG.md");
+    let (start, rest) = changelog.split_once("\n## Unreleased\n").unwrap();
+    let (_, released) = rest.split_once("\n## ").unwrap();
+    fs::write(copy.path().join("CHANGELOG.md"), format!("{start}\n## Unreleased\n\n## {released}")).unwrap();
     git(&["init", "--quiet"], copy.path());
     for (name, value) in [
         ("user.name", "test"),

@@ -37,8 +37,8 @@ pub(crate) fn snapshot(name: &str) -> Value {
 }
 
 /// Returns the response with this body; a problem has its own content type, and sometimes one more header.
-fn expected(body: &Value, header: Option<(&str, &str)>) -> Value {
-    let content_type = if body["type"].is_null() { "application/json" } else { "application/problem+json" };
+pub(crate) fn expected(body: &Value, header: Option<(&str, &str)>) -> Value {
+    let content_type = if body["code"].is_null() { "application/json" } else { "application/problem+json" };
     let mut headers = json!({ "cache-control": "no-store", "content-type": content_type });
     if let Some((name, value)) = header {
         headers[name] = json!(value);
@@ -367,7 +367,7 @@ async fn says_what_a_member_may_be() {
 }
 
 /// Returns the problem in a response to a body with these invalid members.
-fn invalid_members(fields: &[(&str, &str)]) -> Value {
+pub(crate) fn invalid_members(fields: &[(&str, &str)]) -> Value {
     let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
     let fields: Vec<_> = fields.iter().map(|(name, reason)| json!({ "name": name, "reason": reason })).collect();
     json!({

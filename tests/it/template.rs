@@ -29,6 +29,9 @@ const UPLOADS: &str = "${Bucket.Arn}/${UploadPrefix}*";
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html#mpuAndPermissions>
 const UPLOAD_ACTIONS: [&str; 3] = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"];
 
+/// The object keys that the role may list, one by one, to tell a missing object from one that it may not read.
+const LISTED: &str = "${UploadPrefix}*";
+
 /// Returns everything that is wrong with a template; each finding starts with the logical id of its resource.
 fn findings(template: &Value) -> Vec<String> {
     let mut findings = Vec::new();
@@ -42,6 +45,10 @@ fn findings(template: &Value) -> Vec<String> {
                 [metrics, condition(properties), notification(properties)].concat()
             }
             "AWS::CloudWatch::Dashboard" => dashboard(template, properties),
+            "AWS::Events::ApiDestination" => destination(properties),
+            "AWS::Events::Connection" => authorization(properties),
+            "AWS::Events::Rule" => targets(properties),
+            "AWS::IAM::Policy" => switch(template, id, resource),
             "AWS::IAM::Role" => boundary(properties),
             "AWS::Lambda::Permission" => invocation(properties),
             "AWS::Logs::LogGroup" => log_group(properties),
@@ -58,9 +65,16 @@ fn findings(template: &Value) -> Vec<String> {
                 [function(properties), logging(properties), settings(template, properties)].concat()
             }
             "AWS::Lambda::Url" => vec!["bypasses the API".to_owned()],
+            "AWS::SQS::Queue" => queue(properties),
             _ => Vec::new(),
         };
-        let found = [permissions(id, properties), of_type].concat();
+        let is_optional = !id.starts_with("CompletionWebhook") || resource["Condition"] == "HasCompletionWebhook";
+        let found = [
+            permissions(id, properties),
+            of_type,
+            finding_unless(is_optional, "is not limited to stacks with a webhook"),
+        ]
+        .concat();
         findings.extend(found.iter().map(|finding| format!("{id} {finding}")));
     }
     findings
@@ -150,6 +164,18 @@ fn boundary(role: &Value) -> Vec<String> {
     finding_unless(is_bounded, "is not bounded by PermissionsBoundaryArn")
 }
 
+/// A policy of its own exists so that it can be left out. Without its condition, everyone would have it.
+fn switch(template: &Value, id: &str, policy: &Value) -> Vec<String> {
+    let is_set = |parameter: &str| json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": parameter }, ""] }] });
+    let condition = match id {
+        "ApiKeysKmsKeyPolicy" => is_set("ApiKeysKmsKeyArn"),
+        "ConfirmationPolicy" => json!({ "Fn::Equals": [{ "Ref": "AllowConfirmation" }, "true"] }),
+        _ => is_set("KmsKeyArn"),
+    };
+    let is_switched = template["Conditions"][policy["Condition"].as_str().unwrap_or_default()] == condition;
+    finding_unless(is_switched, "is not left out by default")
+}
+
 /// Without a source, any API of any account may invoke the function.
 fn invocation(permission: &Value) -> Vec<String> {
     let source = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/*";
@@ -187,7 +213,7 @@ fn protection(bucket: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A bucket needs a policy that denies at least these four, whatever other policies allow.
+/// A bucket needs a policy that denies at least these five, whatever other policies allow.
 fn denials(template: &Value, bucket: &str) -> Vec<String> {
     let all = json!([{ "Fn::GetAtt": format!("{bucket}.Arn") }, { "Fn::Sub": format!("${{{bucket}.Arn}}/*") }]);
     let everyone = |when: Value| json!({ "Principal": "*", "Action": "s3:*", "Resource": all, "Condition": when });
@@ -195,6 +221,9 @@ fn denials(template: &Value, bucket: &str) -> Vec<String> {
     let is_old = json!({ "NumericGreaterThan": { "s3:signatureAge": { "Fn::Sub": "${UploadExpiresIn}000" } } });
     let uploads = json!({ "Fn::Sub": UPLOADS });
     let is_role = json!({ "ArnEquals": { "aws:PrincipalArn": { "Fn::GetAtt": "FunctionRole.Arn" } } });
+    let mut lists = is_role.clone();
+    let elsewhere = json!({ "s3:prefix": { "Fn::Sub": LISTED } });
+    lists["StringNotLike"] = json!({ "Fn::If": ["AllowsConfirmation", elsewhere, { "Ref": "AWS::NoValue" }] });
     let required = [
         ("plain HTTP", everyone(json!({ "Bool": { "aws:SecureTransport": "false" } }))),
         ("Signature Version 2", everyone(json!({ "StringEquals": { "s3:signatureversion": "AWS" } }))),
@@ -204,7 +233,11 @@ fn denials(template: &Value, bucket: &str) -> Vec<String> {
         ),
         (
             "the role outside the prefix",
-            json!({ "Principal": "*", "Action": "s3:*", "NotResource": uploads, "Condition": is_role }),
+            json!({ "Principal": "*", "NotAction": "s3:ListBucket", "NotResource": uploads, "Condition": is_role }),
+        ),
+        (
+            "the role listing outside the prefix",
+            json!({ "Principal": "*", "Action": "s3:ListBucket", "Resource": all[0], "Condition": lists }),
         ),
     ];
     let policies = members(&template["Resources"]).map(|(_, resource)| resource).filter(|resource| {
@@ -250,6 +283,53 @@ fn function(function: &Value) -> Vec<String> {
     [policies, api, finding_unless(function["FunctionUrlConfig"].is_null(), "bypasses the API")].concat()
 }
 
+fn destination(destination: &Value) -> Vec<String> {
+    let posts = destination["HttpMethod"] == "POST"
+        && destination["InvocationEndpoint"] == json!({ "Ref": "CompletionWebhookUrl" })
+        && destination["InvocationRateLimitPerSecond"].is_u64();
+    finding_unless(posts, "does not send POST requests to CompletionWebhookUrl at a limited rate")
+}
+
+fn authorization(connection: &Value) -> Vec<String> {
+    let header = json!({
+        "ApiKeyName": "Authorization",
+        "ApiKeyValue": { "Fn::Sub": "Bearer ${CompletionWebhookToken}" },
+    });
+    let is_bearer = connection["AuthorizationType"] == "API_KEY"
+        && connection["AuthParameters"] == json!({ "ApiKeyAuthParameters": header });
+    finding_unless(is_bearer, "does not send CompletionWebhookToken as a bearer token")
+}
+
+/// Strings from the event are inserted into the body without escaping, so only those that no uploader chooses may be,
+/// or the object that contains them, because it is inserted as JSON.
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html>
+fn targets(rule: &Value) -> Vec<String> {
+    const SAFE: [&str; 2] = ["$.detail.object", "$.time"];
+    let targets = &rule["Targets"]["Fn::If"];
+    let is_optional = targets[0] == "HasCompletionWebhook" && targets[2] == json!({ "Ref": "AWS::NoValue" });
+    let mut findings = finding_unless(is_optional, "is not limited to stacks with a webhook");
+    for target in targets[1].as_array().into_iter().flatten() {
+        let paths = members(&target["InputTransformer"]["InputPathsMap"]).filter_map(|(_, path)| path.as_str());
+        let unsafe_paths = paths.filter(|path| !SAFE.contains(path));
+        findings.extend(unsafe_paths.map(|path| format!("inserts {path} without escaping it")));
+        // S3 may delete an upload after a day, and someone has to react before that.
+        let age = target["RetryPolicy"]["MaximumEventAgeInSeconds"].as_u64();
+        let gives_up = age.is_some_and(|age| age <= 12 * 60 * 60);
+        findings.extend(finding_unless(gives_up, "tries until an undelivered upload may have expired"));
+        let queue = json!({ "Arn": { "Fn::GetAtt": "CompletionWebhookDeadLetters.Arn" } });
+        findings.extend(finding_unless(target["DeadLetterConfig"] == queue, "loses undelivered events"));
+    }
+    findings
+}
+
+/// SQS keeps messages for 14 days at most.
+fn queue(queue: &Value) -> Vec<String> {
+    let is_encrypted = queue["SqsManagedSseEnabled"] == true;
+    let is_kept = queue["MessageRetentionPeriod"] == 14 * 24 * 60 * 60;
+    [finding_unless(is_encrypted, "is not encrypted"), finding_unless(is_kept, "does not keep events for 14 days")]
+        .concat()
+}
+
 /// The environment must contain each setting of the code, with the same default, and no others.
 fn settings(template: &Value, function: &Value) -> Vec<String> {
     let variables = &function["Environment"]["Variables"];
@@ -282,6 +362,16 @@ fn permitted() -> Vec<(&'static str, &'static str, Value)> {
     // <https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html>
     let anything = json!({ "Resource": "*" });
     let uploads = json!({ "Resource": { "Fn::Sub": UPLOADS } });
+    let event_bridge = json!({ "Service": "events.amazonaws.com" });
+    let of_account = json!({ "StringEquals": { "aws:SourceAccount": { "Ref": "AWS::AccountId" } } });
+    let webhook = json!({ "Resource": { "Fn::GetAtt": "CompletionWebhookDestination.Arn" } });
+    let undelivered = json!({
+        "Principal": event_bridge,
+        "Resource": { "Fn::GetAtt": "CompletionWebhookDeadLetters.Arn" },
+        "Condition": { "ArnEquals": { "aws:SourceArn": { "Fn::GetAtt": "UploadRule.Arn" } } },
+    });
+    let listed = json!({ "StringLike": { "s3:prefix": { "Fn::Sub": LISTED } } });
+    let listed = json!({ "Resource": { "Fn::GetAtt": "Bucket.Arn" }, "Condition": listed });
     let others = [
         ("FunctionRole", "sts:AssumeRole", json!({ "Principal": { "Service": "lambda.amazonaws.com" } })),
         ("FunctionRole", "secretsmanager:GetSecretValue", json!({ "Resource": { "Fn::GetAtt": "ApiKeys.Id" } })),
@@ -289,9 +379,14 @@ fn permitted() -> Vec<(&'static str, &'static str, Value)> {
         ("FunctionRole", "logs:PutLogEvents", log),
         ("FunctionRole", "xray:PutTraceSegments", anything.clone()),
         ("FunctionRole", "xray:PutTelemetryRecords", anything),
+        ("ConfirmationPolicy", "s3:GetObject", uploads.clone()),
+        ("ConfirmationPolicy", "s3:ListBucket", listed),
         ("KmsKeyPolicy", "kms:GenerateDataKey", kms_key("KmsKeyArn", "s3")),
         ("KmsKeyPolicy", "kms:Decrypt", kms_key("KmsKeyArn", "s3")),
         ("ApiKeysKmsKeyPolicy", "kms:Decrypt", kms_key("ApiKeysKmsKeyArn", "secretsmanager")),
+        ("CompletionWebhookRole", "sts:AssumeRole", json!({ "Principal": event_bridge, "Condition": of_account })),
+        ("CompletionWebhookRole", "events:InvokeApiDestination", webhook),
+        ("CompletionWebhookDeadLettersPolicy", "sqs:SendMessage", undelivered),
     ];
     UPLOAD_ACTIONS.map(|action| ("FunctionRole", action, uploads.clone())).into_iter().chain(others).collect()
 }
@@ -342,7 +437,8 @@ fn metric_filter(template: &Value, filter: &Value) -> Vec<String> {
 /// <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-metrics.html>
 /// <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html>
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html>
-const AWS_METRICS: [&str; 8] = [
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html>
+const AWS_METRICS: [&str; 9] = [
     "AWS/ApiGateway 4xx by ApiId",
     "AWS/ApiGateway 5xx by ApiId",
     "AWS/ApiGateway Count by ApiId",
@@ -351,6 +447,7 @@ const AWS_METRICS: [&str; 8] = [
     "AWS/Lambda ConcurrentExecutions by FunctionName",
     "AWS/Lambda Errors by FunctionName",
     "AWS/Lambda Throttles by FunctionName",
+    "AWS/SQS ApproximateNumberOfMessagesVisible by QueueName",
 ];
 
 /// A metric of an alarm or on the dashboard. The dimensions of a `SEARCH` can have any value.
@@ -395,6 +492,7 @@ fn is_written(dimension: &str, value: &str) -> bool {
     match dimension {
         "ApiId" | "api_id" => value == "Api",
         "FunctionName" | "function_name" => ["Function", "FunctionName"].contains(&value),
+        "QueueName" => value == "CompletionWebhookDeadLetters.QueueName",
         "RuleName" => value == "UploadRule",
         "code" => status_codes().iter().any(|(_, code)| code == value),
         "route" => ROUTES.iter().any(|route| route.path == value),
@@ -695,6 +793,121 @@ fn accepts_arns_of_every_partition() {
     }
 }
 
+/// An API destination needs HTTPS and a public host name, and replaces `*` with parameters of the target.
+#[test]
+fn accepts_the_webhooks_that_event_bridge_can_call() {
+    let pattern = allowed_pattern("CompletionWebhookUrl");
+
+    for url in [
+        "",
+        "https://www.example.com",
+        "https://www.example.com/",
+        "https://example.com:8443/uploaded?stage=prod&a=%20",
+        "https://xn--bcher-kva.example/~a/(b);c,d@e:f!g'h$i+j_k.l-m",
+    ] {
+        assert!(pattern.is_match(url), "{url:?}");
+    }
+    for url in [
+        " ",
+        "http://www.example.com/uploaded",
+        "HTTPS://www.example.com/uploaded",
+        "www.example.com/uploaded",
+        "https://",
+        "https:///uploaded",
+        "https://localhost/uploaded",
+        "https://127.0.0.1/uploaded",
+        "https://[::1]/uploaded",
+        "https://user:password@www.example.com/uploaded",
+        "https://www.example.com:/uploaded",
+        "https://www.example.com/*",
+        "https://www.example.com/a b",
+        "https://www.example.com/%zz",
+        "https://www.example.com/#a",
+        "https://www.example.com/\n",
+        "https://www.example.com/ü",
+        "https://www.example.com/\"",
+    ] {
+        assert!(!pattern.is_match(url), "{url:?}");
+    }
+}
+
+/// A connection accepts values of 512 characters at most, without colons.
+#[test]
+fn accepts_the_tokens_that_event_bridge_can_send() {
+    let pattern = allowed_pattern("CompletionWebhookToken");
+    let longest = format!("{}=====", "a".repeat(500));
+
+    for token in ["", "-", "0123456789abcdef", "eyJhbGciOiJub25lIn0.e30.", "a-b._~+/c0123456789==", &longest] {
+        assert!(pattern.is_match(token), "{token:?}");
+    }
+    for token in [
+        "--",
+        "0123456789abcde",
+        "0123456789 abcdef",
+        "0123456789=abcdef",
+        "0123456789:abcdef",
+        "0123456789abcdef\n",
+        "0123456789abcdeü",
+        &longest.replacen('a', "aa", 1),
+    ] {
+        assert!(!pattern.is_match(token), "{token:?}");
+    }
+    assert_eq!("Bearer ".len() + longest.len(), 512);
+}
+
+#[test]
+fn a_webhook_needs_a_token_that_cloudformation_does_not_show() {
+    let template = yaml(&read("template.yaml"));
+
+    let is_none = json!({ "Fn::Contains": [["", "-"], { "Ref": "CompletionWebhookToken" }] });
+    let has_url = json!({ "Fn::Not": [{ "Fn::Equals": [{ "Ref": "CompletionWebhookUrl" }, ""] }] });
+    assert_eq!(template["Rules"]["CompletionWebhook"]["RuleCondition"], has_url);
+    assert_eq!(template["Conditions"]["HasCompletionWebhook"], has_url);
+    assert_eq!(template["Rules"]["CompletionWebhook"]["Assertions"][0]["Assert"], json!({ "Fn::Not": [is_none] }));
+    assert_eq!(template["Parameters"]["CompletionWebhookToken"]["NoEcho"], true);
+}
+
+#[test]
+fn finds_a_webhook_that_can_be_forged_or_loses_events() {
+    let [forged, expired, lost] = [
+        "UploadRule inserts $.detail.object.key without escaping it",
+        "UploadRule tries until an undelivered upload may have expired",
+        "UploadRule loses undelivered events",
+    ];
+    expect_findings("$.detail.object,", "$.detail.object.key,", &[forged]);
+    expect_findings("MaximumEventAgeInSeconds: 43200", "MaximumEventAgeInSeconds: 86400", &[expired]);
+    expect_findings("DeadLetterConfig: {Arn", "Other: {Arn", &[lost]);
+    let always = "UploadRule is not limited to stacks with a webhook";
+    expect_findings("- HasCompletionWebhook\n", "- HasKmsKey\n", &[always]);
+    let not_kept = "CompletionWebhookDeadLetters does not keep events for 14 days";
+    expect_findings("MessageRetentionPeriod: 1209600", "MessageRetentionPeriod: 345600", &[not_kept]);
+    expect_findings("SqsManagedSseEnabled: true", "", &["CompletionWebhookDeadLetters is not encrypted"]);
+    let unlimited =
+        "CompletionWebhookDestination does not send POST requests to CompletionWebhookUrl at a limited rate";
+    expect_findings("HttpMethod: POST", "HttpMethod: PUT", &[unlimited]);
+    expect_findings("InvocationRateLimitPerSecond: 300", "", &[unlimited]);
+    let no_token = "CompletionWebhookConnection does not send CompletionWebhookToken as a bearer token";
+    expect_findings("!Sub Bearer ${CompletionWebhookToken}", "!Ref CompletionWebhookToken", &[no_token]);
+    for text in ["aws:SourceArn: !GetAtt UploadRule.Arn", "sqs:SendMessage"] {
+        let policy = ["allows", "does not allow sqs:SendMessage"];
+        let findings = policy.map(|finding| format!("CompletionWebhookDeadLettersPolicy {finding}"));
+        expect_findings(text, "Other", &findings.each_ref().map(String::as_str));
+    }
+    expect_findings(
+        "Resource: !GetAtt CompletionWebhookDestination.Arn",
+        "Resource: \"*\"",
+        &[
+            "CompletionWebhookRole allows events:InvokeApiDestination",
+            "CompletionWebhookRole does not allow events:InvokeApiDestination",
+        ],
+    );
+    expect_findings(
+        "Type: AWS::SQS::Queue\n    Condition: HasCompletionWebhook",
+        "Type: AWS::SQS::Queue",
+        &["CompletionWebhookDeadLetters is not limited to stacks with a webhook"],
+    );
+}
+
 #[test]
 fn finds_routes_that_are_not_created() {
     let event = "Events: {Post: {Type: HttpApi, Properties: {Path: /media/}}}";
@@ -767,6 +980,31 @@ fn finds_permissions_that_are_too_wide_or_missing() {
         "kms:ViaService: !Sub s3",
         &["ApiKeysKmsKeyPolicy allows kms:Decrypt", "ApiKeysKmsKeyPolicy does not allow kms:Decrypt"],
     );
+    let [allows, allows_not] = ["ConfirmationPolicy allows s3:", "ConfirmationPolicy does not allow s3:"];
+    let [read, not_read] = [format!("{allows}GetObject: "), format!("{allows_not}GetObject")];
+    let [list, not_list] = [format!("{allows}ListBucket: "), format!("{allows_not}ListBucket")];
+    let any_object = format!("Action: s3:GetObject\n            {uploads}");
+    expect_findings(&any_object, &any_object.replace("${UploadPrefix}", ""), &[&read, &not_read]);
+    expect_findings(
+        "Action: s3:GetObject\n",
+        "Action: s3:GetObject*\n",
+        &[&format!("{allows}GetObject*: "), &not_read],
+    );
+    expect_findings("StringLike:", "StringLikeIfExists:", &[&list, &not_list]);
+    expect_findings("s3:prefix: !Sub ${UploadPrefix}*", "s3:prefix: \"*\"", &[&list, &not_list]);
+    for (condition, policy) in [
+        ("AllowsConfirmation", "ConfirmationPolicy"),
+        ("HasKmsKey", "KmsKeyPolicy"),
+        ("HasApiKeysKmsKey", "ApiKeysKmsKeyPolicy"),
+    ] {
+        let policy = format!("{policy} is not left out by default");
+        expect_findings(&format!("    Condition: {condition}\n"), "", &[&policy]);
+    }
+    expect_findings(
+        "AllowsConfirmation: !Equals [!Ref AllowConfirmation, \"true\"]",
+        "AllowsConfirmation: !Equals [!Ref AllowConfirmation, \"false\"]",
+        &["ConfirmationPolicy is not left out by default"],
+    );
     expect_findings("AssumeRolePolicyDocument:", managed, &["FunctionRole has a managed policy"]);
     expect_findings("logs:CreateLogStream, ", "", &["FunctionRole does not allow logs:CreateLogStream"]);
     expect_findings("Role: !GetAtt FunctionRole.Arn", "", &["Function leaves its policies to SAM"]);
@@ -776,11 +1014,12 @@ fn finds_permissions_that_are_too_wide_or_missing() {
 
 #[test]
 fn finds_a_bucket_policy_that_denies_too_little() {
-    let [plain_http, version_2, old, outside] = [
+    let [plain_http, version_2, old, outside, listing] = [
         "Bucket has no policy that denies plain HTTP",
         "Bucket has no policy that denies Signature Version 2",
         "Bucket has no policy that denies signatures older than UploadExpiresIn",
         "Bucket has no policy that denies the role outside the prefix",
+        "Bucket has no policy that denies the role listing outside the prefix",
     ];
     expect_findings("aws:SecureTransport: \"false\"", "aws:SecureTransport: \"true\"", &[plain_http]);
     expect_findings("s3:signatureversion: AWS", "s3:signatureversion: AWS4-HMAC-SHA256", &[version_2]);
@@ -792,7 +1031,14 @@ fn finds_a_bucket_policy_that_denies_too_little() {
         "Principal: {AWS: !GetAtt FunctionRole.Arn}",
         &[plain_http, "BucketPolicy names a principal that may be deleted"],
     );
-    expect_findings("Type: AWS::S3::BucketPolicy", "Type: Other", &[plain_http, version_2, old, outside]);
+    expect_findings("NotAction: s3:ListBucket", "NotAction: s3:List*", &[outside]);
+    expect_findings(
+        "StringNotLike: !If\n                - AllowsConfirmation",
+        "StringNotLike: !If\n                - HasKmsKey",
+        &[listing],
+    );
+    expect_findings("StringNotLike:", "StringNotLikeIfExists:", &[listing]);
+    expect_findings("Type: AWS::S3::BucketPolicy", "Type: Other", &[plain_http, version_2, old, outside, listing]);
     expect_findings("Effect: Deny", "Effect: Allow", &[plain_http, "BucketPolicy allows s3:*"]);
 }
 

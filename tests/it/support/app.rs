@@ -21,7 +21,7 @@ use presigned_upload::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{events::HttpApiEvent, s3::S3};
+use crate::support::{events::HttpApiEvent, s3::S3, secrets_manager::SecretsManager};
 
 pub(crate) const ACCESS_KEY_ID: &str = "ASIAIOSFODNN7EXAMPLE";
 pub(crate) const SECRET_ACCESS_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
@@ -95,6 +95,15 @@ pub(crate) fn sdk_config_with_api_key(s3: Option<&str>) -> Builder {
 pub(crate) async fn app(variables: &[(&str, &str)], s3: Option<&S3>, nondeterminism: Nondeterminism) -> App {
     let sdk_config = sdk_config_with_api_key(s3.map(S3::url).as_deref()).build();
     App::from_sdk_config(config(variables), &sdk_config, nondeterminism).await.unwrap()
+}
+
+/// Returns the function with these settings and [`API_KEY`], which confirms uploads to the S3 server with this URL.
+pub(crate) async fn confirming_app(s3_url: &str, variables: &[(&str, &str)]) -> App {
+    let confirming = [("ALLOW_CONFIRMATION", "true"), ("S3_FORCE_PATH_STYLE", "true")];
+    let secrets_manager = SecretsManager::start(API_KEY).await.url;
+    let endpoints = Endpoints { s3: Some(s3_url.to_owned()), secrets_manager: Some(secrets_manager) };
+    let config = config(&[variables, &confirming].concat());
+    App::from_sdk_config(config, &sdk_config(endpoints).build(), REAL).await.unwrap()
 }
 
 /// Asks for a presigned POST.
