@@ -1,4 +1,4 @@
-//! What S3 has stored of an upload: the only request that the function sends to S3.
+//! Reads the metadata of an uploaded object: the only request that the function sends to S3.
 //!
 //! Its client is created for the first confirmation, so that neither startup nor a grant pays for it.
 
@@ -40,7 +40,7 @@ pub struct ObjectStore {
     client: OnceLock<Client>,
 }
 
-/// What S3 has stored under one object key.
+/// The metadata of an object that S3 has stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredObject {
     /// The size in bytes.
@@ -64,7 +64,7 @@ impl ObjectStore {
         Self { sdk_config: sdk_config.clone(), force_path_style, client: OnceLock::new() }
     }
 
-    /// Returns what S3 has stored under the object key, or `None` if there is no object or only a delete marker.
+    /// Reads the metadata of an object; returns `None` if there is no object, or only a delete marker.
     ///
     /// # Errors
     ///

@@ -52,7 +52,7 @@ fn parse(body: &[u8]) -> Result<String, BodyError> {
     object_key.map_err(|_| members.into_error())
 }
 
-/// What S3 has stored.
+/// The response: the object that S3 has stored.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ConfirmResponse<'a> {
