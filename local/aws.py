@@ -134,6 +134,13 @@ def local_api_url(url):
     return f"{os.environ['AWS_ENDPOINT_URL']}/_aws/execute-api/{api_id}" if is_local else url
 
 
+def machine(program):
+    """Returns the machine that an ELF program is for, as `platform.machine` names it, or `None`."""
+    # e_machine in the header: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html
+    known = {b"\x3e\x00": "x86_64", b"\xb7\x00": "aarch64"}
+    return known.get(program[18:20]) if program.startswith(b"\x7fELF") else None
+
+
 def client(service):
     """Returns a client for a service of the local AWS, as its root user."""
     return botocore.session.Session().create_client(service)

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import struct
 import sys
 import textwrap
 import time
@@ -29,12 +28,11 @@ import requests
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from aws import PROJECT, exit_on_failure, local_api_url
+from aws import PROJECT, exit_on_failure, local_api_url, machine
 
 BODY = b"1"
 TIMEOUT = (5, 20)  # seconds to connect, and to wait for a response
 CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
-MACHINES = {"x86_64": 62, "arm64": 183}  # e_machine in the header of an ELF file
 FOREIGN_ORIGIN = "https://presigned-upload-doctor.invalid"
 UNDO = "undo the change: docs/operate.md#undo-changes-made-by-hand"
 SET_API_URL = "if the API has a custom domain, set API_URL to its URL"
@@ -378,7 +376,7 @@ def check_code(facts):
         bootstrap = zipfile.ZipFile(io.BytesIO(archive.content)).read("bootstrap")
     except (KeyError, zipfile.BadZipFile):
         bootstrap = b""
-    if bootstrap[:4] != b"\x7fELF" or struct.unpack_from("<H", bootstrap, 18)[0] != MACHINES[architecture]:
+    if machine(bootstrap) != architecture.replace("arm64", "aarch64"):
         advice = f"deploy with Architecture={architecture}; a build from source has to match it"
         raise Broken(f"not a program for {architecture}", advice)
     yield "ok", f"{len(bootstrap):,} bytes for {architecture}", None

@@ -11,8 +11,7 @@ import subprocess
 
 from ministack import app as ministack
 
-# The machine in an ELF header: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html
-MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "aarch64"}
+from aws import machine
 
 app = ministack.app
 
@@ -26,9 +25,9 @@ class Popen(subprocess.Popen):
         program = pathlib.Path(args[0])
         if program.name == "bootstrap":
             with program.open("rb") as file:
-                machine = MACHINES[file.read(20)[18:]]
-            if machine != platform.machine():
-                args = [f"qemu-{machine}-static", *args]
+                built_for = machine(file.read(20))
+            if built_for not in (None, platform.machine()):
+                args = [f"qemu-{built_for}-static", *args]
         super().__init__(args, **kwargs)
 
 
