@@ -91,13 +91,13 @@ destroy: .venv/ready ## Delete STACK=NAME from your AWS account, except for its 
 	.venv/bin/sam list stack-outputs --stack-name $(STACK) && .venv/bin/sam delete --stack-name $(STACK)
 
 ##@ Release it
-package: .venv/ready ## Write a release for x86_64 and arm64 to dist/ (twelve minutes the first time)
+package: .venv/ready ## Write a release for x86_64 and arm64 to dist/ (15 minutes the first time)
 	$(call need,rustup,https://rustup.rs)
 	@for it in x86_64 arm64; do echo "building the function for $$it" && $(MAKE) --no-print-directory \
 		build-Function ARCHITECTURE=$$it ARTIFACTS_DIR=target/package/$$it || exit 1; done
 	@.venv/bin/python -X utf8 release/package.py target/package
 	.venv/bin/cfn-lint dist/template.yaml
-rehearse: qemu-aarch64-static qemu-x86_64-static package ## Deploy the release to a local AWS, for each architecture (a few minutes)
+rehearse: qemu-aarch64-static qemu-x86_64-static package ## Make a release and deploy it to a local AWS (15 minutes the first time)
 	@.venv/bin/python local/stack.py with cargo test --locked --test it -- --ignored release::
 release: ## Release VERSION=0.3.0: check the changelog, set the version everywhere, commit and tag
 	@release/release $(VERSION)
